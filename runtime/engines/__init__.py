@@ -1,0 +1,61 @@
+"""Engines: what infers. Each one wraps a single library, which is imported in its own file only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Ticket(Protocol):
+    """A batch that is being worked on."""
+
+    def result(self) -> Mapping[str, NDArray[Any]]:
+        """Wait for the batch and return its outputs by name.
+
+        The arrays belong to the caller and are never overwritten. Calling it again returns the same.
+
+        Raises:
+            EngineError: inference failed.
+        """
+
+
+class Engine(Protocol):
+    """A model that is ready to infer. Used by one thread; a context manager; `close()` may be called twice."""
+
+    @property
+    def input_shape_nhwc(self) -> tuple[int, int, int, int]:
+        """(max_batch, height, width, 3)."""
+
+    @property
+    def max_batch(self) -> int:
+        """The largest batch that `enqueue` takes."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, in words: "CPU (onnxruntime 1.20)"."""
+
+    @property
+    def precision(self) -> str:
+        """`fp32`, `fp16` or `int8`."""
+
+    def enqueue(self, batch: NDArray[np.uint8]) -> Ticket:
+        """Start work on a batch, (n, h, w, 3) uint8 BGR, C-contiguous, n <= max_batch.
+
+        Returns at once where the library allows. The batch must not change until `result()` has returned. The result
+        of a semantic model holds `class_map`, (n, h', w') uint8.
+
+        Raises:
+            EngineError: shape or dtype do not fit, or the engine is closed or broken.
+        """
+
+    def close(self) -> None:
+        """Give the device back. Idempotent."""
+
+    def __enter__(self) -> Engine: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,77 @@
+"""What travels through the pipeline: a frame on the way in, a segmentation on the way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3), BGR
+ClassMap: TypeAlias = NDArray[np.uint8]  # (H, W) of class ids 0..254; 255 is unlabelled or unknown
+
+UNKNOWN = 255
+"""The class id of what is unlabelled or unknown, in labels, results and pictures alike."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture of a source, upright, with the times that tell its age.
+
+    Attributes:
+        source: name of the source, without credentials.
+        epoch: number of the connection, from 0; grows when a source reconnects.
+        index: number of the frame within its epoch, from 0. A gap is a frame that was dropped.
+        captured_ns: monotonic time at which the frame was taken, or decoded where the source cannot say.
+        stamp_ns: the source's own time of the frame, in nanoseconds of `stamp_clock`.
+        stamp_clock: `pts` (since the start of a file), `ros`, `driver` or `wall`.
+        image: (H, W, 3) uint8 BGR. Made read-only here: every stage sees the same pixels.
+    """
+
+    source: str
+    epoch: int
+    index: int
+    captured_ns: int
+    stamp_ns: int
+    stamp_clock: str
+    image: Image
+
+    def __post_init__(self) -> None:
+        self.image.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """The classes of one frame, as a sink gets them.
+
+    Attributes:
+        frame: the frame that was segmented.
+        class_map: (h, w) uint8 on the model's output grid, letterbox padding already cropped. Read-only.
+        grid_from_frame: (2, 3) float64; takes a frame's pixel (x, y, 1) to a pixel of `class_map`. Pixel centres
+            lie at whole numbers.
+        age_ms: from `frame.captured_ns` to the hand-over to the sinks, in milliseconds.
+    """
+
+    frame: Frame
+    class_map: ClassMap
+    grid_from_frame: NDArray[np.float64]
+    age_ms: float
+
+    def __post_init__(self) -> None:
+        self.class_map.flags.writeable = False
+        self.grid_from_frame.flags.writeable = False
+
+    def at_frame_size(self) -> ClassMap:
+        """The class map at the frame's size, (H, W) uint8, nearest neighbour; 255 where the model did not look."""
+        height, width = self.frame.image.shape[:2]
+        grid_height, grid_width = self.class_map.shape
+        (scale_x, _, shift_x), (_, scale_y, shift_y) = self.grid_from_frame
+        columns = np.rint(np.arange(width) * scale_x + shift_x).astype(np.intp)
+        rows = np.rint(np.arange(height) * scale_y + shift_y).astype(np.intp)
+        known_columns = (columns >= 0) & (columns < grid_width)
+        known_rows = (rows >= 0) & (rows < grid_height)
+        nearest: ClassMap = self.class_map[rows.clip(0, grid_height - 1)][:, columns.clip(0, grid_width - 1)]
+        nearest[~known_rows] = UNKNOWN
+        nearest[:, ~known_columns] = UNKNOWN
+        return nearest

@@ -1,0 +1,49 @@
+"""Sinks: where results go. A sink has no thread of its own; the pipeline writes to it from one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vidseg.runtime.frame import Image, Segmentation
+
+
+class Sink(Protocol):
+    """Something that takes results. Written to and closed by one thread.
+
+    A sink opens its file or device at the first `write()`: a run that fails before leaves nothing behind.
+    """
+
+    @property
+    def name(self) -> str:
+        """Unique within a pipeline, for statistics and messages; without credentials."""
+
+    @property
+    def wants_picture(self) -> bool:
+        """True where `write` needs the drawn picture."""
+
+    @property
+    def queue_size(self) -> int:
+        """How many results may wait before a live one pushes the oldest out; a recorded one waits."""
+
+    @property
+    def main_thread(self) -> bool:
+        """True where `write` and `close` have to run in the process's main thread (a window)."""
+
+    def write(self, segmentation: Segmentation, picture: Image | None) -> None:
+        """Deliver one result. `picture` is the drawn frame, (H, W, 3) uint8 BGR read-only, where it is wanted.
+
+        Raises:
+            SinkError: it cannot be delivered; the pipeline detaches the sink and goes on.
+            StopRequested: a person closed the window; the pipeline ends as it would at the end of its sources.
+        """
+
+    def close(self) -> None:
+        """Finish the file. Idempotent; may be called without any `write()`.
+
+        Raises:
+            SinkError: what was written cannot be finished.
+        """
+
+
+class StopRequested(Exception):  # noqa: N818 - it is no error: a person asked for the end
+    """Raised by `Sink.write` when a person asked for the end."""

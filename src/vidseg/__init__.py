@@ -1,0 +1,1 @@
+"""Live video segmentation on edge devices."""

@@ -1,0 +1,1 @@
+"""The command line. Reads argv and environment; everything else is library calls."""
