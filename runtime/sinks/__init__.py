@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vidseg.runtime.frame import Image, Segmentation
 
@@ -42,6 +42,18 @@ class Sink(Protocol):
 
         Raises:
             SinkError: what was written cannot be finished.
+        """
+
+
+@runtime_checkable
+class MainThreadSink(Sink, Protocol):
+    """A sink whose `main_thread` is True, such as a window."""
+
+    def pump(self) -> None:
+        """Handle waiting events; called from the main thread at least every 20 ms while no result comes.
+
+        Raises:
+            StopRequested: see `write`.
         """
 
 

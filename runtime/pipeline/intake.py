@@ -1,0 +1,115 @@
+"""Where captured frames wait for the device: one slot a source, emptied in turn."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from vidseg.runtime.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPolicy:
+    """What happens when frames come faster than they are taken.
+
+    Attributes:
+        size: frames that may wait.
+        when_full: the source blocks, or the oldest frame is dropped.
+        max_age_ms: a frame older than that is discarded instead of being taken; None for no limit.
+    """
+
+    size: int
+    when_full: Literal["block", "drop_oldest"]
+    max_age_ms: float | None = None
+
+
+LATEST = SlotPolicy(1, "drop_oldest")
+"""For a live source: the device always gets the newest frame."""
+
+LOSSLESS = SlotPolicy(4, "block")
+"""For a recorded source: every frame is inferred."""
+
+
+def every_frame(max_age_ms: float) -> SlotPolicy:
+    """For a live source of which no frame shall be missed while the device keeps up."""
+    return SlotPolicy(8, "drop_oldest", max_age_ms)
+
+
+@dataclass(slots=True)
+class _Slot:
+    policy: SlotPolicy
+    frames: deque[Frame]
+    open: bool = True
+
+
+class Intake:
+    """The slots of all sources under one condition, so that one thread can wait for any of them."""
+
+    def __init__(self, policies: Mapping[str, SlotPolicy]) -> None:
+        self._changed = threading.Condition()
+        self._slots = {source: _Slot(policy, deque()) for source, policy in policies.items()}
+        self._turn = deque(self._slots)
+
+    def put(self, frame: Frame) -> list[Frame]:
+        """Give a frame to its source's slot, waiting where the policy says so.
+
+        Returns the frames that are given up for it: older ones, or the frame itself when the slot is closed.
+        """
+        slot = self._slots[frame.source]
+        with self._changed:
+            if slot.policy.when_full == "block":
+                self._changed.wait_for(lambda: not slot.open or len(slot.frames) < slot.policy.size)
+            if not slot.open:
+                return [frame]
+            slot.frames.append(frame)
+            self._changed.notify_all()
+            return [slot.frames.popleft() for _ in range(len(slot.frames) - slot.policy.size)]
+
+    def take(self, *, wait: bool) -> Frame | None:
+        """The next frame, sources in turn; None when there is none now, or with `wait`, none will ever come."""
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._ready() or not self._any_open())
+            if not self._ready():
+                return None
+            while not self._slots[self._turn[0]].frames:
+                self._turn.rotate(-1)
+            frame = self._slots[self._turn[0]].frames.popleft()
+            self._turn.rotate(-1)
+            self._changed.notify_all()
+            return frame
+
+    def policy(self, source: str) -> SlotPolicy:
+        """The policy of a source's slot."""
+        return self._slots[source].policy
+
+    @property
+    def finished(self) -> bool:
+        """True when no frame is waiting and none can come."""
+        with self._changed:
+            return not self._ready() and not self._any_open()
+
+    def finish(self, source: str) -> None:
+        """A source will give no more; what waits can still be taken."""
+        with self._changed:
+            self._slots[source].open = False
+            self._changed.notify_all()
+
+    def abort(self) -> list[Frame]:
+        """Close every slot and give back what waited."""
+        with self._changed:
+            leftover = [frame for slot in self._slots.values() for frame in slot.frames]
+            for slot in self._slots.values():
+                slot.open = False
+                slot.frames.clear()
+            self._changed.notify_all()
+            return leftover
+
+    def _ready(self) -> bool:
+        return any(slot.frames for slot in self._slots.values())
+
+    def _any_open(self) -> bool:
+        return any(slot.open for slot in self._slots.values())

@@ -1,0 +1,381 @@
+"""`Pipeline`: the owner of all threads, from the sources to the sinks."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Literal, TypeAlias
+
+from vidseg.runtime.clock import Clock, SystemClock
+from vidseg.runtime.engines import Engine
+from vidseg.runtime.errors import SourceError, StopTimeoutError, UsageError
+from vidseg.runtime.frame import Image, Segmentation
+from vidseg.runtime.geometry import Fit
+from vidseg.runtime.pipeline.channel import Channel
+from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, SlotPolicy, every_frame
+from vidseg.runtime.pipeline.ledger import Ledger
+from vidseg.runtime.pipeline.ports import Port, SinkPort
+from vidseg.runtime.pipeline.statistics import Meters, Statistics
+from vidseg.runtime.pipeline.workers import Books, Inferred, InferWorker, RenderWorker, SourceWorker
+from vidseg.runtime.sinks import Sink
+from vidseg.runtime.sources import Source
+
+log = logging.getLogger(__name__)
+
+State: TypeAlias = Literal["new", "running", "draining", "aborting", "stopped"]
+Draw: TypeAlias = Callable[[Segmentation, Statistics], Image]
+
+ABORT_GRACE_S = 5.0
+"""How long threads may take to end once everything was given up, before they are named as survivors."""
+
+PUMP_INTERVAL_S = 0.02
+"""How often a window is served while no result comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """How frames are treated.
+
+    Attributes:
+        fit: how a frame is laid on the model's input.
+        every_frame: live sources wait in a queue instead of being replaced by newer frames.
+        max_age_ms: with `every_frame`, frames older than that are discarded before inference.
+    """
+
+    fit: Fit = "stretch"
+    every_frame: bool = False
+    max_age_ms: float = 1000.0
+
+
+class Pipeline:
+    """Reads sources, infers, and hands the results to sinks, each in threads of its own.
+
+    Use it in one of two ways, once::
+
+        Pipeline(sources, open_engine, sinks).run()          # to the end, in this thread
+
+        with Pipeline(sources, open_engine) as pipeline:     # results one by one; `break` releases everything
+            for segmentation in pipeline: ...
+
+    Results of one source come in the order of capture. Recorded sources lose nothing: they wait for engine and sinks.
+    Live ones never wait: what is too slow misses frames, and each one is counted.
+
+    Args:
+        sources: at least one; their names differ.
+        open_engine: called in the thread that infers; called again once if inference fails twice in a row.
+        sinks: their names differ. A sink that fails is detached; the run ends when none is left.
+        options: see `PipelineOptions`.
+        draw: makes the picture for sinks that want one, from a result and the statistics.
+        clock: the time that everything goes by.
+
+    Raises:
+        UsageError: no source, two parts of one name, or a sink that wants pictures without `draw`.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        open_engine: Callable[[], Engine],
+        sinks: Sequence[Sink] = (),
+        *,
+        options: PipelineOptions | None = None,
+        draw: Draw | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        _check_parts(sources, sinks, draw)
+        options = options or PipelineOptions()
+        clock = clock or SystemClock()
+        self._books = Books(Ledger(), Meters(clock), clock)
+        self._lossless = {source.name: not source.live for source in sources}
+        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        self._stop_sources = threading.Event()
+        self._aborted = threading.Event()
+        self._finished = threading.Event()
+        self._state: State = "new"
+        self._state_lock = threading.Lock()
+        self._errors: list[BaseException] = []
+        self._survivors: list[str] = []
+        self._draw = draw
+        self._runner: threading.Thread | None = None
+
+        live_policy = every_frame(options.max_age_ms) if options.every_frame else LATEST
+        policies: dict[str, SlotPolicy] = {source.name: live_policy if source.live else LOSSLESS for source in sources}
+        self._intake = Intake(policies)
+        self._inferred: Channel[Inferred] = Channel(2)
+        self._sink_ports = [self._port_for(sink) for sink in sinks]
+        self._results: Port | None = None
+        self._works: dict[str, Callable[[], None]] = {
+            f"source {source.name}": SourceWorker(source, self._intake, self._books, self._stop_sources)
+            for source in sources
+        }
+        self._works["infer"] = InferWorker(
+            open_engine, self._intake, self._inferred, self._books, fit=options.fit, aborted=self._aborted
+        )
+        self._threads: dict[str, threading.Thread] = {}
+
+    @property
+    def state(self) -> State:
+        """`new`, `running`, `draining` (sources ended), `aborting` (everything is given up) or `stopped`."""
+        return self._state
+
+    def statistics(self) -> Statistics:
+        """Rates, ages, stage times and the books at this instant; callable from any thread."""
+        return self._books.meters.statistics(self._books.ledger.snapshot())
+
+    def start(self) -> None:
+        """Start the threads. `run()` and iteration do it by themselves.
+
+        Raises:
+            UsageError: it was started or stopped before.
+        """
+        with self._state_lock:
+            if self._state != "new":
+                raise UsageError("a pipeline runs once", f"one that is {self._state}", "Make a new one.")
+            self._state = "running"
+        ports: list[Port] = [*self._sink_ports]
+        if self._results is not None:
+            ports.append(self._results)
+        draw = self._draw
+        self._works["render"] = RenderWorker(
+            self._inferred,
+            ports,
+            self._books,
+            None if draw is None else lambda segmentation: draw(segmentation, self.statistics()),
+            self._lossless.__getitem__,
+        )
+        for port in self._sink_ports:
+            if not port.sink.main_thread:
+                self._works[f"sink {port.name}"] = port
+        expected = [*self._works, *(f"sink {port.name}" for port in self._main_thread_ports())]
+        for name, work in self._works.items():
+            self._threads[name] = threading.Thread(
+                target=self._guarded, args=(name, work), name=f"vidseg {name}", daemon=True
+            )
+        supervisor = threading.Thread(target=self._supervise, args=(expected,), name="vidseg supervisor", daemon=True)
+        for thread in (supervisor, *self._threads.values()):
+            thread.start()
+
+    def run(self) -> None:
+        """Run to the end of the sources, or until `drain()` or `stop()` is called elsewhere.
+
+        Windows are served here, so with one this has to be the process's main thread.
+
+        Raises:
+            UsageError: it was started before, or has a window and this is not the main thread.
+            Exception: the first error of a source, the engine or a sink, as it was raised there.
+            StopTimeoutError: a thread did not end.
+        """
+        ports = self._main_thread_ports()
+        if ports and threading.current_thread() is not threading.main_thread():
+            raise UsageError("a window works in the main thread only", "run() in another one")
+        self.start()
+        try:
+            self._serve(ports)
+            self._finished.wait()
+        except BaseException:  # KeyboardInterrupt
+            self.stop()
+            raise
+        self._raise_first()
+
+    def _serve(self, ports: Sequence[SinkPort]) -> None:
+        self._runner = threading.current_thread() if ports else None
+        try:
+            while any(not port.finished for port in ports):
+                for port in ports:
+                    if not port.step(PUMP_INTERVAL_S / len(ports)):
+                        port.pump()
+        finally:
+            for port in ports:
+                port.close_sink()
+                self._commands.put(_Ended(f"sink {port.name}"))
+            self._runner = None
+
+    def __iter__(self) -> Iterator[Segmentation]:
+        """Start, and give each result as it comes. Recorded sources wait for the loop; of live ones the newest."""
+        if self._main_thread_ports():
+            raise UsageError("a window works with run() only", "a loop over results", "Draw in the loop instead.")
+        if self._state == "new":
+            self._results = Port("loop", 4 if all(self._lossless.values()) else 1, self._books.ledger)
+        self.start()
+        assert self._results is not None
+        try:
+            while (segmentation := self._results.take()) is not None:
+                yield segmentation
+        except GeneratorExit:
+            self.stop()
+            raise
+        self._finished.wait()
+        self._raise_first()
+
+    def drain(self, timeout_s: float | None = None) -> None:
+        """End the sources, deliver what is on its way, then stop; returns at once.
+
+        Safe in signal handlers and sinks. After `timeout_s` what is left is given up.
+        """
+        self._commands.put(_Drain(timeout_s))
+
+    def abort(self) -> None:
+        """Give up what is on its way and finish the sinks' files; returns at once. Safe in signal handlers."""
+        self._commands.put(_Abort())
+
+    def stop(self, timeout_s: float = ABORT_GRACE_S) -> None:
+        """Abort and wait for the end. Works in every state and as often as one likes.
+
+        From one of the pipeline's own threads it returns at once.
+
+        Raises:
+            StopTimeoutError: threads that are still alive after `timeout_s`, by name.
+        """
+        with self._state_lock:
+            if self._state == "new":
+                self._state = "stopped"
+                self._finished.set()
+                return
+        self.abort()
+        if threading.current_thread() in (self._runner, *self._threads.values()):
+            return
+        if not self._finished.wait(timeout_s) or self._survivors:
+            raise _outlived([name for name, thread in self._threads.items() if thread.is_alive()])
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _port_for(self, sink: Sink) -> SinkPort:
+        return SinkPort(
+            sink,
+            self._books.ledger,
+            self._books.meters,
+            on_failure=lambda port, error: self._commands.put(_SinkFailed(port, error)),
+            on_stop_request=self.drain,
+        )
+
+    def _main_thread_ports(self) -> list[SinkPort]:
+        return [port for port in self._sink_ports if port.sink.main_thread]
+
+    def _guarded(self, name: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - re-raised by run()
+            self._commands.put(_Failed(name, error))
+        finally:
+            self._commands.put(_Ended(name))
+
+    def _supervise(self, expected: list[str]) -> None:
+        alive = set(expected)
+        deadline: float | None = None
+        while alive:
+            try:
+                command = self._commands.get(timeout=None if deadline is None else max(deadline - monotonic(), 0))
+            except queue.Empty:
+                if self._state == "aborting":
+                    self._survivors = sorted(alive)
+                    break
+                command = _Abort()
+            if isinstance(command, _Ended):
+                alive.discard(command.name)
+            elif isinstance(command, _Drain):
+                self._begin_drain()
+                if self._state == "draining" and command.timeout_s is not None:
+                    deadline = monotonic() + command.timeout_s
+            elif self._is_fatal(command) and self._state != "aborting":
+                self._begin_abort()
+                deadline = monotonic() + ABORT_GRACE_S
+        for thread in self._threads.values():
+            thread.join(0 if self._survivors else None)
+        self._state = "stopped"
+        self._finished.set()
+
+    def _is_fatal(self, command: _Command) -> bool:
+        if isinstance(command, _Abort):
+            return True
+        assert isinstance(command, _Failed | _SinkFailed)
+        self._errors.append(command.error)
+        log.error("%s: %s", command.name, command.error)
+        if isinstance(command, _SinkFailed):
+            return self._results is None and not any(port.attached for port in self._sink_ports)
+        return not isinstance(command.error, SourceError)
+
+    def _begin_drain(self) -> None:
+        if self._state == "running":
+            self._state = "draining"
+        self._stop_sources.set()
+
+    def _begin_abort(self) -> None:
+        self._state = "aborting"
+        self._aborted.set()
+        self._stop_sources.set()
+        for frame in self._intake.abort():
+            self._books.ledger.drop(frame, "stopped")
+        for inferred in self._inferred.abort():
+            self._books.ledger.drop(inferred.frame, "stopped")
+        for port in (*self._sink_ports, *((self._results,) if self._results else ())):
+            port.abort()
+
+    def _raise_first(self) -> None:
+        if self._errors:
+            raise self._errors[0]
+        if self._survivors:
+            raise _outlived(self._survivors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drain:
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Abort:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    name: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SinkFailed:
+    port: SinkPort
+    error: BaseException
+
+    @property
+    def name(self) -> str:
+        return f"sink {self.port.name}"
+
+
+_Command: TypeAlias = _Drain | _Abort | _Ended | _Failed | _SinkFailed
+
+
+def _outlived(names: list[str]) -> StopTimeoutError:
+    return StopTimeoutError(
+        "the pipeline did not stop in time", f"still running: {', '.join(names)}", "They end with the process."
+    )
+
+
+def _check_parts(sources: Sequence[Source], sinks: Sequence[Sink], draw: Draw | None) -> None:
+    if not sources:
+        raise UsageError("a pipeline needs a source", "none")
+    for kind, parts in (("sources", sources), ("sinks", sinks)):
+        names = [part.name for part in parts]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(f"two {kind} are the same", f"{', '.join(twice)} twice", "Name each one once.")
+    wanting = [sink.name for sink in sinks if sink.wants_picture]
+    if wanting and draw is None:
+        raise UsageError("a sink wants pictures", f"{wanting[0]} and no `draw`", "Give the pipeline an Overlay.")

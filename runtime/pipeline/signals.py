@@ -1,0 +1,43 @@
+"""SIGINT and SIGTERM for a running pipeline."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from vidseg.runtime.pipeline.pipeline import Pipeline
+
+TERM_DRAIN_S = 4.0
+"""SIGTERM ends the process within 5 s: what is not delivered after this time is given up."""
+
+
+class Received:
+    """The first signal that came, or None."""
+
+    number: signal.Signals | None = None
+
+
+@contextmanager
+def signals_end(pipeline: Pipeline) -> Iterator[Received]:
+    """While this is open, the first SIGINT drains `pipeline`, a second aborts it, and SIGTERM drains it for 4 s.
+
+    Main thread only. The handlers that were there before come back at the end.
+    """
+    received = Received()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        again = received.number is not None
+        received.number = received.number or signal.Signals(number)
+        if again:
+            pipeline.abort()
+        else:
+            pipeline.drain(TERM_DRAIN_S if number == signal.SIGTERM else None)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

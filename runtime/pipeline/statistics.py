@@ -1,0 +1,96 @@
+"""What the pipeline measures of itself: rates, ages, times per stage."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidseg.runtime.clock import Clock
+from vidseg.runtime.pipeline.ledger import LedgerSnapshot
+
+WINDOW = 512
+"""Recent values over which rates, ages and times are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The pipeline at one instant.
+
+    Attributes:
+        elapsed_s: since the start.
+        fps: results a second over the recent window, (n-1)/(last-first); 0.0 with fewer than two.
+        mean_fps: the same over the whole run.
+        age_p50_ms, age_p99_ms: from capture to hand-over, over the recent window; NaN before the first result.
+        stage_ms: median time of each stage over its recent window, by stage; for sinks `sink NAME`.
+        ledger: the books.
+    """
+
+    elapsed_s: float
+    fps: float
+    mean_fps: float
+    age_p50_ms: float
+    age_p99_ms: float
+    stage_ms: dict[str, float]
+    ledger: LedgerSnapshot
+
+
+class Meters:
+    """Collects the values; every method may be called from any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._started_ns = clock.now_ns()
+        self._first_ns = 0
+        self._results = 0
+        self._result_ns: deque[int] = deque(maxlen=WINDOW)
+        self._ages_ms: deque[float] = deque(maxlen=WINDOW)
+        self._stages_ns: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=WINDOW))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Measure one pass of a stage; a pass that raises is not counted."""
+        started_ns = self._clock.now_ns()
+        yield
+        self.record_stage(stage, self._clock.now_ns() - started_ns)
+
+    def record_stage(self, stage: str, elapsed_ns: int) -> None:
+        """One pass of a stage took that long."""
+        with self._lock:
+            self._stages_ns[stage].append(elapsed_ns)
+
+    def record_result(self, now_ns: int, age_ms: float) -> None:
+        """A result was handed over."""
+        with self._lock:
+            if not self._results:
+                self._first_ns = now_ns
+            self._results += 1
+            self._result_ns.append(now_ns)
+            self._ages_ms.append(age_ms)
+
+    def statistics(self, ledger: LedgerSnapshot) -> Statistics:
+        """Everything measured so far, beside the books."""
+        with self._lock:
+            times, ages = list(self._result_ns), list(self._ages_ms)
+            stages = {stage: list(values) for stage, values in self._stages_ns.items()}
+            results, first_ns = self._results, self._first_ns
+        p50, p99 = np.percentile(ages, (50, 99)) if ages else (np.nan, np.nan)
+        return Statistics(
+            elapsed_s=(self._clock.now_ns() - self._started_ns) / 1e9,
+            fps=rate(len(times), times[0], times[-1]) if times else 0.0,
+            mean_fps=rate(results, first_ns, times[-1]) if times else 0.0,
+            age_p50_ms=float(p50),
+            age_p99_ms=float(p99),
+            stage_ms={stage: float(np.median(values)) / 1e6 for stage, values in sorted(stages.items())},
+            ledger=ledger,
+        )
+
+
+def rate(count: int, first_ns: int, last_ns: int) -> float:
+    """Events a second: n events span n - 1 intervals. 0.0 where there is no interval."""
+    return (count - 1) * 1e9 / (last_ns - first_ns) if count > 1 and last_ns > first_ns else 0.0
