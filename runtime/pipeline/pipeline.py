@@ -17,10 +17,11 @@ from vidseg.runtime.errors import SourceError, StopTimeoutError, UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.geometry import Fit
 from vidseg.runtime.pipeline.channel import Channel
+from vidseg.runtime.pipeline.commands import Abort, Command, Drain, Ended, Failed, SinkFailed
 from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, SlotPolicy, every_frame
 from vidseg.runtime.pipeline.ledger import Ledger
 from vidseg.runtime.pipeline.ports import Port, SinkPort
-from vidseg.runtime.pipeline.statistics import Meters, Statistics
+from vidseg.runtime.pipeline.statistics import Meters, Report, Reporter, Statistics
 from vidseg.runtime.pipeline.workers import Books, Inferred, InferWorker, RenderWorker, SourceWorker
 from vidseg.runtime.sinks import Sink
 from vidseg.runtime.sources import Source
@@ -92,7 +93,7 @@ class Pipeline:
         clock = clock or SystemClock()
         self._books = Books(Ledger(), Meters(clock), clock)
         self._lossless = {source.name: not source.live for source in sources}
-        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._stop_sources = threading.Event()
         self._aborted = threading.Event()
         self._finished = threading.Event()
@@ -160,10 +161,11 @@ class Pipeline:
         for thread in (supervisor, *self._threads.values()):
             thread.start()
 
-    def run(self) -> None:
+    def run(self, report: Report | None = None, report_interval_s: float = 1.0) -> None:
         """Run to the end of the sources, or until `drain()` or `stop()` is called elsewhere.
 
-        Windows are served here, so with one this has to be the process's main thread.
+        Windows are served here, so with one this has to be the process's main thread. `report` is called here too,
+        every `report_interval_s`.
 
         Raises:
             UsageError: it was started before, or has a window and this is not the main thread.
@@ -175,25 +177,27 @@ class Pipeline:
             raise UsageError("a window works in the main thread only", "run() in another one")
         self.start()
         try:
-            self._serve(ports)
-            self._finished.wait()
+            self._serve(ports, Reporter(report, report_interval_s))
         except BaseException:  # KeyboardInterrupt
             self.stop()
             raise
         self._raise_first()
 
-    def _serve(self, ports: Sequence[SinkPort]) -> None:
+    def _serve(self, ports: Sequence[SinkPort], reporter: Reporter) -> None:
         self._runner = threading.current_thread() if ports else None
         try:
             while any(not port.finished for port in ports):
                 for port in ports:
                     if not port.step(PUMP_INTERVAL_S / len(ports)):
                         port.pump()
+                reporter.report_if_due(self.statistics)
         finally:
             for port in ports:
                 port.close_sink()
-                self._commands.put(_Ended(f"sink {port.name}"))
+                self._commands.put(Ended(f"sink {port.name}"))
             self._runner = None
+        while not self._finished.wait(reporter.remaining_s()):
+            reporter.report_if_due(self.statistics)
 
     def __iter__(self) -> Iterator[Segmentation]:
         """Start, and give each result as it comes. Recorded sources wait for the loop; of live ones the newest."""
@@ -217,11 +221,11 @@ class Pipeline:
 
         Safe in signal handlers and sinks. After `timeout_s` what is left is given up.
         """
-        self._commands.put(_Drain(timeout_s))
+        self._commands.put(Drain(timeout_s))
 
     def abort(self) -> None:
         """Give up what is on its way and finish the sinks' files; returns at once. Safe in signal handlers."""
-        self._commands.put(_Abort())
+        self._commands.put(Abort())
 
     def stop(self, timeout_s: float = ABORT_GRACE_S) -> None:
         """Abort and wait for the end. Works in every state and as often as one likes.
@@ -255,7 +259,7 @@ class Pipeline:
             sink,
             self._books.ledger,
             self._books.meters,
-            on_failure=lambda port, error: self._commands.put(_SinkFailed(port, error)),
+            on_failure=lambda port, error: self._commands.put(SinkFailed(port, error)),
             on_stop_request=self.drain,
         )
 
@@ -266,9 +270,9 @@ class Pipeline:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - re-raised by run()
-            self._commands.put(_Failed(name, error))
+            self._commands.put(Failed(name, error))
         finally:
-            self._commands.put(_Ended(name))
+            self._commands.put(Ended(name))
 
     def _supervise(self, expected: list[str]) -> None:
         alive = set(expected)
@@ -280,10 +284,10 @@ class Pipeline:
                 if self._state == "aborting":
                     self._survivors = sorted(alive)
                     break
-                command = _Abort()
-            if isinstance(command, _Ended):
+                command = Abort()
+            if isinstance(command, Ended):
                 alive.discard(command.name)
-            elif isinstance(command, _Drain):
+            elif isinstance(command, Drain):
                 self._begin_drain()
                 if self._state == "draining" and command.timeout_s is not None:
                     deadline = monotonic() + command.timeout_s
@@ -295,13 +299,13 @@ class Pipeline:
         self._state = "stopped"
         self._finished.set()
 
-    def _is_fatal(self, command: _Command) -> bool:
-        if isinstance(command, _Abort):
+    def _is_fatal(self, command: Command) -> bool:
+        if isinstance(command, Abort):
             return True
-        assert isinstance(command, _Failed | _SinkFailed)
+        assert isinstance(command, Failed | SinkFailed)
         self._errors.append(command.error)
         log.error("%s: %s", command.name, command.error)
-        if isinstance(command, _SinkFailed):
+        if isinstance(command, SinkFailed):
             return self._results is None and not any(port.attached for port in self._sink_ports)
         return not isinstance(command.error, SourceError)
 
@@ -326,40 +330,6 @@ class Pipeline:
             raise self._errors[0]
         if self._survivors:
             raise _outlived(self._survivors)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drain:
-    timeout_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Abort:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    name: str
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _SinkFailed:
-    port: SinkPort
-    error: BaseException
-
-    @property
-    def name(self) -> str:
-        return f"sink {self.port.name}"
-
-
-_Command: TypeAlias = _Drain | _Abort | _Ended | _Failed | _SinkFailed
 
 
 def _outlived(names: list[str]) -> StopTimeoutError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
+from typing import TypeAlias
 
 import numpy as np
 
@@ -37,6 +39,9 @@ class Statistics:
     age_p99_ms: float
     stage_ms: dict[str, float]
     ledger: LedgerSnapshot
+
+
+Report: TypeAlias = Callable[[Statistics], None]
 
 
 class Meters:
@@ -94,3 +99,22 @@ class Meters:
 def rate(count: int, first_ns: int, last_ns: int) -> float:
     """Events a second: n events span n - 1 intervals. 0.0 where there is no interval."""
     return (count - 1) * 1e9 / (last_ns - first_ns) if count > 1 and last_ns > first_ns else 0.0
+
+
+class Reporter:
+    """Calls a report at a fixed interval, as near as whoever asks allows."""
+
+    def __init__(self, report: Report | None, interval_s: float) -> None:
+        self._report = report
+        self._interval_s = interval_s
+        self._due = monotonic() + interval_s
+
+    def remaining_s(self) -> float | None:
+        """Until the next report is due; None where there is none."""
+        return None if self._report is None else max(self._due - monotonic(), 0)
+
+    def report_if_due(self, statistics: Callable[[], Statistics]) -> None:
+        """Call the report with fresh statistics when its time has come."""
+        if self._report is not None and monotonic() >= self._due:
+            self._due = monotonic() + self._interval_s
+            self._report(statistics())

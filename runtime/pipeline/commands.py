@@ -1,0 +1,51 @@
+"""What the supervisor is told, by whom: each message is put on one queue, from any thread and from signal handlers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from vidseg.runtime.pipeline.ports import SinkPort
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """End the sources and deliver what is on its way; give up after `timeout_s`."""
+
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Give up what is on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A thread, or a sink of the main thread, is done."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A thread ended with an error."""
+
+    name: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SinkFailed:
+    """A sink was detached."""
+
+    port: SinkPort
+    error: BaseException
+
+    @property
+    def name(self) -> str:
+        """Of the part that failed, as `Ended` has it."""
+        return f"sink {self.port.name}"
+
+
+Command: TypeAlias = Drain | Abort | Ended | Failed | SinkFailed
