@@ -2,7 +2,8 @@
 
 A test reads them back from whatever comes out of the pipeline, and so knows which frame it sees and how old it truly
 is. The layout is in shares of the picture, so that it survives scaling; blocks are large enough for blending and
-video compression. Three rows of 36 blocks: at both ends of each row a black and a white reference, between them 32 bits.
+video compression. Three rows of 36 blocks: at both ends of each row a black and a white reference, between them 32
+bits.
 """
 
 from __future__ import annotations

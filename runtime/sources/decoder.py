@@ -1,0 +1,182 @@
+"""`VideoDecoder`: the frames of a video file by FFmpeg, through PyAV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import cv2
+import numpy as np
+
+from vidseg.runtime.errors import FrameError, SourceLostError, SourceOpenError
+from vidseg.runtime.frame import Image
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+MAX_THREADS = 4
+"""Each thread holds a frame. At 720p on two cores, threads decode in 1.6 ms a frame instead of 2.4, for 15 % more
+processor time."""
+
+EARLY_END_S = 0.5
+"""A file whose packets end this much before the length that its header names was cut off."""
+
+FALLBACK_RATE = Fraction(25)
+"""Frames per second of a raw stream that has neither time stamps nor a rate."""
+
+UNSPECIFIED_MATRIX = 2
+"""AVCOL_SPC_UNSPECIFIED of libavutil/pixfmt.h."""
+
+CUT_OFF = "It was cut off: copy or record it again. The frames before were used."
+
+
+class VideoDecoder:
+    """Demuxes and decodes one file.
+
+    Attributes:
+        frames: gives each good frame, and a `FrameError` in place of each bad one. At the end of a file that was cut
+            off it raises `SourceLostError`.
+
+    Raises:
+        SourceOpenError: there is no such file, or it holds no video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._name = str(path)
+        self._container = _open_container(path)
+        try:
+            self._stream = _video_stream_of(self._container, self._name)
+        except SourceOpenError:
+            self._container.close()
+            raise
+        self._stream.codec_context.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = min(os.cpu_count() or 1, MAX_THREADS)
+        self._reformatter = VideoReformatter()
+        self._rate = self._stream.average_rate or FALLBACK_RATE
+        self._start_pts = self._stream.start_time
+        self.frames = self._decode()
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self.frames.close()
+        self._container.close()
+
+    def stamp_ns(self, frame: VideoFrame, index: int) -> int:
+        """Nanoseconds since the start of the stream; from the frame's number where the file has no time stamps."""
+        if frame.pts is None or frame.time_base is None:
+            return int(index * 1_000_000_000 / self._rate)
+        if self._start_pts is None:
+            self._start_pts = frame.pts
+        return int((frame.pts - self._start_pts) * frame.time_base * 1_000_000_000)
+
+    def image_of(self, frame: VideoFrame) -> Image:
+        """The frame as (H, W, 3) uint8 BGR, upright, its matrix and range undone."""
+        is_large = frame.width > 1024 or frame.height > 576
+        assumed = "ITU709" if is_large else "ITU601"
+        bgr = self._reformatter.reformat(
+            frame,
+            format="bgr24",
+            src_colorspace=assumed if frame.colorspace == UNSPECIFIED_MATRIX else None,
+            threads=1,  # one thread takes 0.5 ms at 720p; the library's own would be started for every call
+        )
+        return _upright(cast(Image, bgr.to_ndarray()), frame)
+
+    def _decode(self) -> Generator[VideoFrame | FrameError, None, None]:
+        from av import FFmpegError
+
+        count, end_pts, cut_off = 0, 0, False
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size:  # else it is the one that flushes the decoder
+                    count += 1
+                    cut_off = packet.is_corrupt
+                    end_pts = max(end_pts, (packet.pts or 0) + (packet.duration or 0))
+                yield from self._frames_of(packet, count)
+        except FFmpegError as error:
+            raise SourceLostError(
+                f"{self._name}: the file cannot be read behind frame {count}", error.strerror or "", CUT_OFF
+            ) from error
+        self._check_end(count, float(end_pts * (self._stream.time_base or 0)), cut_off)
+
+    def _frames_of(self, packet: Packet[VideoStream], number: int) -> Generator[VideoFrame | FrameError, None, None]:
+        from av import FFmpegError
+
+        if packet.size and packet.is_corrupt:
+            yield FrameError(f"{self._name}: frame {number} is incomplete", "", "It is left out.")
+            return
+        try:
+            frames = packet.decode()
+        except FFmpegError as error:
+            yield FrameError(f"{self._name}: frame {number} cannot be decoded", error.strerror or "", "It is left out.")
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                yield FrameError(f"{self._name}: a frame near number {number} is damaged", "", "It is left out.")
+            else:
+                yield frame
+
+    def _check_end(self, count: int, end_s: float, cut_off: bool) -> None:
+        promised_s = 0.0
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            promised_s = float(self._stream.duration * self._stream.time_base)
+        elif self._container.duration is not None and len(self._container.streams) == 1:
+            promised_s = self._container.duration / 1e6  # with sound it may be the sound's length
+        if cut_off or (end_s > 0 and promised_s - end_s > EARLY_END_S):
+            of = f" of {promised_s:.1f} s" if promised_s > end_s else ""
+            raise SourceLostError(f"{self._name}: the file ends early", f"{count} frames, {end_s:.1f} s{of}", CUT_OFF)
+
+
+def _open_container(path: Path) -> InputContainer:
+    import av
+
+    if path.is_dir():
+        raise SourceOpenError(f"{path} is no video", "a folder", "Name a file, or a folder of images.")
+    if not path.exists():
+        raise SourceOpenError(f"{path}: there is no such file", "", "Check the path.")
+    advice = "Check that it plays elsewhere; a recording that was cut off may lack its index."
+    try:
+        # `file:` keeps names such as 12:30.mp4 from being taken for URLs; playlists may name local files only.
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except OSError as error:
+        raise SourceOpenError(f"{path} cannot be read", error.strerror or "") from error
+    except av.FFmpegError as error:
+        got = f"{error.strerror}, {path.stat().st_size} bytes"
+        raise SourceOpenError(f"{path} is no video", got, advice) from error
+    if container.format.name == "tty":  # FFmpeg shows text files as a terminal
+        container.close()
+        raise SourceOpenError(f"{path} is no video", "text", advice)
+    return container
+
+
+def _video_stream_of(container: InputContainer, name: str) -> VideoStream:
+    from av.stream import Disposition
+
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
+        raise SourceOpenError(f"{name} has no video in it", kinds, "Name a file with pictures.")
+    if streams[0].codec_context is None:
+        raise SourceOpenError(f"{name}: this build of FFmpeg cannot decode it", "", "Convert it to H.264.")
+    return streams[0]
+
+
+def _upright(image: Image, frame: VideoFrame) -> Image:
+    """Undo the rotation and mirroring that the display matrix (libavutil/display.h) asks for, in quarter turns."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return image
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y
+    is_quarter_turn = abs(b) + abs(c) > abs(a) + abs(d)
+    mirror_x, mirror_y = (c < 0, b < 0) if is_quarter_turn else (a < 0, d < 0)
+    if is_quarter_turn:
+        image = cast(Image, cv2.transpose(image))
+    if mirror_x or mirror_y:
+        image = cast(Image, cv2.flip(image, -1 if mirror_x and mirror_y else int(mirror_x)))
+    return image

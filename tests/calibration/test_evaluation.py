@@ -1,0 +1,147 @@
+"""`vidseg evaluate` has to give the numbers that a paper would, or say in one line why it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vidseg.calibration.dataset import labelled_folder, read_labels
+from vidseg.calibration.evaluation import EvaluationOptions, evaluate, read_mapping, report_document, report_text
+from vidseg.runtime.engines.fake import FakeEngine
+from vidseg.runtime.errors import ConfigurationError, DatasetError
+from vidseg.runtime.geometry import Fit
+
+NAMES = tuple("abcdefgh")  # of the fake engine: blue / 32
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three pictures of blocks of one class each, labelled rightly."""
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    labels.mkdir()
+    for number in range(3):
+        ids = np.random.default_rng(number).integers(0, 8, (6, 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[..., 0] = ids * 32 + 5
+        cv2.imwrite(str(images / f"{number}.png"), image)
+        cv2.imwrite(str(labels / f"{number}.png"), ids)
+    return images, labels
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+def test_a_perfect_model_is_perfect(folders: tuple[Path, Path], fit: Fit) -> None:
+    dataset = labelled_folder(*folders)
+    seen: list[int] = []
+    report = evaluate(FakeEngine((64, 48)), dataset, NAMES, EvaluationOptions(fit=fit), seen.append)
+    assert report.scores.mean_iou == 1.0
+    assert report.scores.pixel_accuracy == 1.0
+    assert report.pictures == len(dataset) == 3
+    assert seen == [1, 2, 3]
+
+
+def test_what_a_crop_hides_is_a_miss(folders: tuple[Path, Path]) -> None:
+    report = evaluate(FakeEngine((48, 48)), labelled_folder(*folders), NAMES, EvaluationOptions(fit="crop"))
+    assert report.scores.pixel_accuracy == 0.75
+
+
+def test_a_map_merges_classes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    images, labels = folders
+    for path in labels.iterdir():
+        ids = read_labels(path)
+        cv2.imwrite(str(path), (ids // 2).astype(np.uint8))
+    (tmp_path / "map.txt").write_text("0,0,1,1,2,2,3,3\n")
+    mapping = read_mapping(tmp_path / "map.txt", NAMES)
+    report = evaluate(FakeEngine((64, 48)), labelled_folder(images, labels), NAMES, EvaluationOptions(mapping=mapping))
+    assert report.scores.mean_iou == 1.0
+    assert report.class_names == ("a/b", "c/d", "e/f", "g/h")
+
+
+def test_a_yaml_map_by_name_and_number(tmp_path: Path) -> None:
+    path = tmp_path / "map.yaml"
+    path.write_text("a: 3\n2: 1\n")
+    assert read_mapping(path, NAMES) == (3, 255, 1, 255, 255, 255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2", "2 for 8 classes"),
+        ("1,2,3,4,5,6,7,x", "'x'"),
+        ("1,2,3,4,5,6,7,256", "'256'"),
+        ("z: 1", "no class 'z'"),
+        ("a: -1", "'-1'"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_map_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "map.txt"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        read_mapping(path, NAMES)
+
+
+def test_an_ignored_label_is_left_out(folders: tuple[Path, Path]) -> None:
+    images, labels = folders
+    for path in labels.iterdir():
+        ids = read_labels(path).copy()
+        ids[:24] = 200
+        cv2.imwrite(str(path), ids)
+    with pytest.raises(DatasetError, match="id 200"):
+        evaluate(FakeEngine((64, 48)), labelled_folder(images, labels), NAMES)
+    report = evaluate(FakeEngine((64, 48)), labelled_folder(images, labels), NAMES, EvaluationOptions(ignore=200))
+    assert report.matrix.sum() == 3 * 24 * 64
+
+
+def test_the_report_reads_and_is_json_without_nan(folders: tuple[Path, Path]) -> None:
+    names = (*NAMES, "never")
+    report = evaluate(FakeEngine((64, 48)), labelled_folder(*folders), names)
+    text = report_text(report)
+    assert "mean IoU        1.0000" in text
+    assert "never       -" in text
+    document = json.loads(json.dumps(report_document(report), allow_nan=False))
+    assert document["classes"][8]["iou"] is None
+    assert document["mean_iou"] == 1.0
+
+
+class TestBadData:
+    def test_missing_or_empty_folders(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match="no such folder"):
+            labelled_folder(tmp_path / "nothing", tmp_path)
+        with pytest.raises(DatasetError, match="no pictures"):
+            labelled_folder(tmp_path, tmp_path)
+
+    def test_an_image_without_labels(self, folders: tuple[Path, Path]) -> None:
+        (folders[1] / "1.png").unlink()
+        with pytest.raises(DatasetError, match=r"no labels for 1\.png: got 1 of 3 images without"):
+            labelled_folder(*folders)
+
+    def test_a_size_that_differs(self, folders: tuple[Path, Path]) -> None:
+        cv2.imwrite(str(folders[1] / "0.png"), np.zeros((10, 20), np.uint8))
+        with pytest.raises(DatasetError, match="20x10 for 64x48"):
+            list(labelled_folder(*folders))
+
+    @pytest.mark.parametrize("kind", ["color", "16 bit", "text", "truncated", "empty"])
+    def test_labels_that_are_none(self, folders: tuple[Path, Path], kind: str) -> None:
+        path = folders[1] / "0.png"
+        if kind == "color":
+            cv2.imwrite(str(path), np.zeros((48, 64, 3), np.uint8))
+        elif kind == "16 bit":
+            cv2.imwrite(str(path), np.zeros((48, 64), np.uint16))
+        elif kind == "text":
+            path.write_text("hello")
+        else:
+            path.write_bytes(path.read_bytes()[: 60 if kind == "truncated" else 0])
+        with pytest.raises(DatasetError) as caught:
+            list(labelled_folder(*folders))
+        assert "\n" not in str(caught.value)
+        assert "0.png" in str(caught.value)
+
+    def test_an_unreadable_image(self, folders: tuple[Path, Path]) -> None:
+        (folders[0] / "0.png").write_text("hello")
+        with pytest.raises(DatasetError, match="not a picture"):
+            list(labelled_folder(*folders))
