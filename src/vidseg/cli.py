@@ -1,1 +1,285 @@
 """The command line. Reads argv and environment; everything else is library calls."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from vidseg.runtime.errors import UsageError, VidsegError
+
+if TYPE_CHECKING:
+    from vidseg.runtime.pipeline import Pipeline, Statistics
+
+app = typer.Typer(
+    name="vidseg",
+    help="Live video segmentation on edge devices: export a verified bundle, run it on video.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class EngineChoice(str, Enum):
+    """The engines that can be asked for."""
+
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
+class ColorChoice(str, Enum):
+    """Orders of colour channels."""
+
+    rgb = "RGB"
+    bgr = "BGR"
+
+
+class FitChoice(str, Enum):
+    """Ways of laying a frame on a model's input."""
+
+    stretch = "stretch"
+    letterbox = "letterbox"
+    crop = "crop"
+
+
+BundleArgument = Annotated[Path, typer.Argument(help="A bundle: a .vidseg file or folder.", show_default=False)]
+EngineOption = Annotated[EngineChoice, typer.Option(help="The library that infers.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> None:
+    """Run a command; end with one line and the error's exit code where something is wrong."""
+    logging.basicConfig(level=logging.WARNING, format="vidseg: %(message)s", stream=sys.stderr)
+    try:
+        app()
+    except VidsegError as error:
+        print(f"vidseg: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.command()
+def run(
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time, on Python 3.10 too
+        typer.Argument(help="A bundle; the demo model where none is given.", show_default=False),
+    ] = None,
+    source: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Video file, image folder or scene://street; may be given more than once."),
+    ] = None,
+    sink: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="window://, out.mp4, masks/ or null://; may be given more than once."),
+    ] = None,
+    engine: EngineOption = EngineChoice.onnxruntime,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="How strong the colours are.")] = 0.5,
+    legend: Annotated[bool, typer.Option(help="Name the classes in the picture.")] = True,
+    hud: Annotated[bool, typer.Option(help="Show rate, age and drops in the picture.")] = True,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Run files at their own pace.")] = False,
+    every_frame: Annotated[
+        bool, typer.Option("--every-frame", help="Queue live frames instead of taking the newest.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment video. Without arguments: the demo model on the rendered street."""
+    from vidseg.runtime.pipeline.opening import OpenOptions, open_pipeline
+
+    sources, sinks = _defaults(source or [], sink or [])
+    options = OpenOptions(engine.value, alpha, legend, hud, realtime, every_frame)
+    pipeline = open_pipeline(bundle, sources, sinks, options)
+    received = _run_and_report(pipeline, as_json=as_json)
+    for name in (name for name in sinks if "://" not in name):
+        print(f"Wrote {name}", file=sys.stderr)
+    if received is not None:
+        sys.exit(128 + received)
+
+
+def _defaults(sources: list[str], sinks: list[str]) -> tuple[list[str], list[str]]:
+    from vidseg.runtime.sinks.window import display_available
+
+    if not sinks and display_available():
+        return sources or ["scene://street"], ["window://"]
+    if not sinks:
+        path = _free_name()
+        print(f"There is no display here: the picture goes to {path}.", file=sys.stderr)
+        return sources or ["scene://street?frames=300&pace=max"], [path]
+    return sources or ["scene://street"], sinks
+
+
+def _free_name() -> str:
+    number = 1
+    while Path(f"vidseg-{number:03}.mp4").exists():
+        number += 1
+    return f"vidseg-{number:03}.mp4"
+
+
+def _run_and_report(pipeline: Pipeline, *, as_json: bool) -> int | None:
+    """Run with a live line or JSON lines; returns the number of the signal that ended it."""
+    from vidseg.runtime.pipeline import signals_end
+    from vidseg.runtime.pipeline.status import status_document, status_line
+
+    def print_json(statistics: Statistics, *, final: bool = False) -> None:
+        print(json.dumps(status_document(statistics, final=final)), flush=True)
+
+    live = _live_line() if not as_json and sys.stderr.isatty() else None
+    with signals_end(pipeline) as received, live or nullcontext():
+        try:
+            if as_json:
+                pipeline.run(print_json)
+            elif live:
+                pipeline.run(lambda statistics: live.update(_one_line(status_line(statistics)), refresh=True), 0.25)
+            else:
+                pipeline.run()
+        finally:
+            if as_json:
+                print_json(pipeline.statistics(), final=True)
+            elif live:
+                live.update(_one_line(status_line(pipeline.statistics())), refresh=True)
+            else:
+                print(status_line(pipeline.statistics()), file=sys.stderr)
+    return None if received.number is None else int(received.number)
+
+
+def _live_line() -> Any:
+    from rich.console import Console
+    from rich.live import Live
+
+    return Live(console=Console(stderr=True), auto_refresh=False)
+
+
+def _one_line(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+@app.command()
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Print what is in a bundle. Every checksum is verified first."""
+    from vidseg.runtime.bundle import open_bundle
+    from vidseg.runtime.inspection import bundle_document, bundle_text
+
+    opened = open_bundle(bundle)
+    print(json.dumps(bundle_document(opened), indent=2) if as_json else bundle_text(opened))
+
+
+@app.command()
+def evaluate(
+    bundle: BundleArgument,
+    images: Annotated[Path, typer.Option(help="Folder of pictures.")],
+    labels: Annotated[Path, typer.Option(help="Folder of PNGs of class ids, named as the pictures.")],
+    class_map: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--map", help="File that maps the model's classes to label ids."),
+    ] = None,
+    ignore: Annotated[int, typer.Option(min=0, max=255, help="Label id to leave out.")] = 255,
+    engine: EngineOption = EngineChoice.onnxruntime,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a bundle on labelled pictures: one confusion matrix, IoU, precision, recall, F1."""
+    from vidseg.calibration.dataset import labelled_folder
+    from vidseg.calibration.evaluation import (
+        EvaluationOptions,
+        evaluate,
+        read_mapping,
+        report_document,
+        report_text,
+    )
+    from vidseg.runtime.bundle import open_bundle
+    from vidseg.runtime.engines.opening import open_engine
+
+    opened = open_bundle(bundle)
+    names = [spec.name for spec in opened.manifest.output.classes]
+    mapping = None if class_map is None else read_mapping(class_map, names)
+    dataset = labelled_folder(images, labels)
+    options = EvaluationOptions(opened.manifest.input.fit, ignore, mapping)
+    with open_engine(opened, engine.value) as ready, _progress(len(dataset)) as advance:
+        report = evaluate(ready, dataset, names, options, advance)
+    print(json.dumps(report_document(report)) if as_json else report_text(report))
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; gives a callable that takes the number done."""
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("pictures", total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The bundle: X.vidseg makes one file, another name a folder.")],
+    size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Width and height of the input, as 480x360; needed where the model leaves it open."),
+    ] = None,
+    labels: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Class names: a known set, or a file with one per line and optional #rrggbb."),
+    ] = None,
+    scale: Annotated[str, typer.Option(help="Factor of the 8 bit values; may be a fraction.")] = "1/255",
+    mean: Annotated[str, typer.Option(help="Subtracted after scaling: one number, or three with commas.")] = "0",
+    std: Annotated[str, typer.Option(help="Divided by, after the mean: one number, or three.")] = "1",
+    color: Annotated[ColorChoice, typer.Option(help="Channel order that the model takes.")] = ColorChoice.rgb,
+    fit: Annotated[FitChoice, typer.Option(help="How a frame is laid on the input.")] = FitChoice.stretch,
+    output: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Name of the output, where there are several."),
+    ] = None,
+    frames: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Video or folder to check the export on; the rendered street where none is given."),
+    ] = None,
+    samples: Annotated[bool, typer.Option(help="Keep 8 of these frames in the bundle.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Make a bundle of an ONNX model, and check it against the original pixel by pixel."""
+    from vidseg.export.exporter import ExportRequest, export_model
+
+    request = ExportRequest(
+        model=model, out=out, size_wh=_size(size), labels=labels, color=color.value,
+        scale=_numbers("--scale", scale)[0], mean=_numbers("--mean", mean), std=_numbers("--std", std),
+        fit=fit.value, output=output, frames=frames, samples=samples, overwrite=overwrite,
+    )  # fmt: skip
+    report = export_model(request, lambda line: print(line, file=sys.stderr))
+    for name, accuracy in report.accuracy.items():
+        print(f"{name}: {accuracy.agreement:.4%} of the pixels as the original's, on {accuracy.frames} frames")
+    if not report.own_frames:
+        print("Checked on the rendered street. Give --frames for pictures of your own camera.")
+    print(f"Wrote {report.out}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match or not all(1 <= int(part) <= 16384 for part in match.groups()):
+        raise UsageError("--size is width x height in pixels", text, "Write it as 480x360.")
+    return int(match[1]), int(match[2])
+
+
+def _numbers(option: str, text: str) -> tuple[float, float, float]:
+    try:
+        values = [float(Fraction(part)) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise UsageError(f"{option} is a number, or three with commas between", text) from error
+    if len(values) not in (1, 3) or (option == "--scale" and len(values) != 1):
+        raise UsageError(f"{option} is one number" + ("" if option == "--scale" else ", or three"), text)
+    return (values[0], values[0], values[0]) if len(values) == 1 else (values[0], values[1], values[2])

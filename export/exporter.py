@@ -1,0 +1,202 @@
+"""From an ONNX file to a bundle: load, fuse, verify, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vidseg.export.frames import STREET_URI, CheckFrames, every, spread_frames
+from vidseg.export.fuse import fuse
+from vidseg.export.head import find_head
+from vidseg.export.labels import Label, check_count, colored, read_labels
+from vidseg.export.model import LoadedModel, load_model
+from vidseg.export.verify import OriginalModel, check_agreement, engines_for_check
+from vidseg.runtime.bundle import sha256_of
+from vidseg.runtime.bundle_writer import check_place, write_bundle
+from vidseg.runtime.engines import Engine
+from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
+from vidseg.runtime.frame import Image
+from vidseg.runtime.geometry import Fit, placement_of
+from vidseg.runtime.manifest import (
+    FORMAT,
+    AccuracySpec,
+    ClassSpec,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    ProvenanceSpec,
+    SampleSpec,
+    VariantSpec,
+)
+
+CHECK_FRAMES = 16
+SAMPLES = 8
+TOOLS = ("vidseg", "onnx", "onnxslim", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What to export, and how the model wants its input.
+
+    Attributes:
+        model: the ONNX file.
+        out: where the bundle goes; a name that ends in `.vidseg` makes a zip, another one a folder.
+        size_wh: the input's size in pixels; None where the model has a fixed one.
+        labels: name of a set of classes, or path of a file; None for the model's own names.
+        color: order of the channels that the model was trained on.
+        scale, mean, std: the model is fed (value * scale - mean) / std, values 0..255, three of each in that order.
+        fit: how the pipeline lays a frame on the input.
+        output: name of the output, where there are several.
+        frames: URI of frames to check on and to keep as samples; None for the rendered street.
+        samples: keep 8 frames and their class maps in the bundle.
+        overwrite: replace what is at `out`.
+    """
+
+    model: Path
+    out: Path
+    size_wh: tuple[int, int] | None = None
+    labels: str | None = None
+    color: str = "RGB"
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    fit: Fit = "stretch"
+    output: str | None = None
+    frames: str | None = None
+    samples: bool = True
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.color not in {"RGB", "BGR"}:
+            raise UsageError("the colour order is RGB or BGR", self.color)
+        if not np.isfinite([self.scale, *self.mean, *self.std]).all() or self.scale == 0 or 0 in self.std:
+            raise UsageError(
+                "scale and std are finite and not 0", f"scale {self.scale}, mean {self.mean}, std {self.std}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        out: the bundle.
+        accuracy: share of pixels equal to the original's, by engine.
+        frames_source: what it was checked on.
+        own_frames: True where the caller gave the frames.
+    """
+
+    out: Path
+    accuracy: dict[str, AccuracySpec]
+    frames_source: str
+    own_frames: bool
+
+
+def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _line: None) -> ExportReport:
+    """Export a model as a verified bundle, or write nothing.
+
+    Args:
+        request: see `ExportRequest`.
+        log: called with a line at each step.
+
+    Raises:
+        ModelError: the model cannot be exported, or what came out differs from it.
+        ConfigurationError: class names or the place of the bundle do not fit.
+        SourceError: the frames cannot be read.
+    """
+    check_place(request.out, overwrite=request.overwrite)
+    model = load_model(request.model, request.size_wh)
+    classes, origin = _classes(request, model)
+    head = find_head(model, request.output, len(classes) or None)
+    check_count(classes, head.classes, origin)
+    spec = _input_spec(request, model)
+    log(f"{model.name}: {model.layout} {model.size_wh[0]}x{model.size_wh[1]}, {head.classes} classes, {head.kind}")
+    content = fuse(model, head, spec)
+    frames = spread_frames(request.frames or STREET_URI, CHECK_FRAMES)
+    images = [_fitted(image, spec) for image in frames.images]
+    log(f"comparing with the original on {len(images)} frames")
+    engines = _engines(content, model.name)
+    accuracy = check_agreement(OriginalModel(model, head, spec), engines, images, model.name)
+    samples, members = _samples(engines["onnxruntime"], every(images, SAMPLES) if request.samples else [])
+    manifest = Manifest(
+        format=FORMAT,
+        task="semantic",
+        input=spec,
+        output=OutputSpec(size_wh=model.size_wh, classes=classes),
+        variants=(
+            VariantSpec(
+                name="float",
+                file="model.onnx",
+                precision="fp32",
+                targets=("onnxruntime", "openvino"),
+                accuracy=accuracy,
+            ),
+        ),
+        samples=samples,
+        provenance=_provenance(request, frames),
+        members={},
+    )
+    write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
+    return ExportReport(request.out, accuracy, frames.source, request.frames is not None)
+
+
+def _classes(request: ExportRequest, model: LoadedModel) -> tuple[tuple[ClassSpec, ...], str]:
+    """The classes that the caller names, else those in the model's metadata; and where they come from."""
+    if request.labels is not None:
+        return read_labels(request.labels), f"--labels {request.labels}"
+    metadata = {entry.key: entry.value for entry in model.original.metadata_props}
+    names = [name.strip() for name in metadata.get("classes", "").split(",") if name.strip()]
+    if not names:
+        raise ConfigurationError(
+            f"{model.name}: the model does not name its classes", "no `classes` in its metadata", "Give --labels."
+        )
+    return colored([Label(name) for name in names], model.name), model.name
+
+
+def _input_spec(request: ExportRequest, model: LoadedModel) -> InputSpec:
+    return InputSpec(
+        size_wh=model.size_wh,
+        fit=request.fit,
+        color="RGB" if request.color == "RGB" else "BGR",
+        scale=request.scale,
+        mean=request.mean,
+        std=request.std,
+    )
+
+
+def _fitted(image: Image, spec: InputSpec) -> Image:
+    return placement_of((image.shape[1], image.shape[0]), spec.size_wh, spec.fit).input_from_frame(image)
+
+
+def _engines(content: bytes, name: str) -> dict[str, Engine]:
+    try:
+        return engines_for_check(content, name)
+    except EngineError as error:
+        raise ModelError(f"{name}: the fused graph cannot be loaded", str(error)) from error
+
+
+def _samples(engine: Engine, images: Iterable[Image]) -> tuple[tuple[SampleSpec, ...], dict[str, bytes]]:
+    specs: list[SampleSpec] = []
+    members: dict[str, bytes] = {}
+    for number, image in enumerate(images):
+        spec = SampleSpec(image=f"samples/{number}.png", class_map=f"samples/{number}-classes.png")
+        class_map = engine.enqueue(image[None]).result()["class_map"][0]
+        for name, picture in ((spec.image, image), (spec.class_map, class_map)):
+            members[name] = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+        specs.append(spec)
+    return tuple(specs), members
+
+
+def _provenance(request: ExportRequest, frames: CheckFrames) -> ProvenanceSpec:
+    return ProvenanceSpec(
+        model_name=request.model.name,
+        model_sha256=sha256_of(request.model.read_bytes()),
+        frames_source=Path(frames.source).name if "://" not in frames.source else frames.source,
+        frames_sha256=frames.sha256,
+        tools={tool: version(tool) for tool in TOOLS},
+    )

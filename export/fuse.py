@@ -1,0 +1,184 @@
+"""Putting pre- and post-processing into the graph: camera bytes in, class ids out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidseg.export.head import Head, scores_before_softmax
+from vidseg.export.model import MAX_IR, LoadedModel, inner_nodes
+from vidseg.runtime.engines.contract import INPUT, OUTPUT
+from vidseg.runtime.manifest import InputSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+PREFIX = "vidseg_"
+"""Of the names of all nodes and tensors that fusing adds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normalization:
+    """Preprocessing in the order of the camera's channels: (pixel - shift) * factor, blue, green, red."""
+
+    shift: NDArray[np.float32]
+    factor: NDArray[np.float32]
+    flip: bool
+
+    @classmethod
+    def of(cls, spec: InputSpec) -> Normalization:
+        """From (value * scale - mean) / std of channels in the order `color`."""
+        flip = spec.color == "RGB"
+        order = slice(None, None, -1 if flip else 1)
+        shift = np.asarray(spec.mean, np.float64)[order] / spec.scale
+        factor = spec.scale / np.asarray(spec.std, np.float64)[order]
+        return cls(shift.astype(np.float32), factor.astype(np.float32), flip)
+
+
+def fuse(model: LoadedModel, head: Head, spec: InputSpec) -> bytes:
+    """The whole chain as one serialized graph of the contract in docs/bundle.md.
+
+    Channel order and scale go into the weights of the first convolution where the image feeds nothing else; the mean
+    stays a subtraction, because a padded convolution pads with zeros *after* it. The same input gives the same bytes.
+    """
+    import onnx
+
+    fused = onnx.ModelProto()
+    fused.CopyFrom(model.graph_model)
+    graph = fused.graph
+    if head.kind == "scores" and head.grid_wh == model.size_wh:
+        scores_before_softmax(graph, head)
+    before = _preprocessing(graph, model, Normalization.of(spec))
+    after = _postprocessing(graph, model, head)
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    width, height = model.size_wh
+    _replace(graph.input, onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, [1, height, width, 3]))
+    _replace(graph.output, onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.UINT8, [1, height, width]))
+    del graph.value_info[:]
+    del fused.metadata_props[:]
+    graph.name, graph.doc_string, fused.doc_string = "vidseg", "", ""
+    fused.producer_name, fused.producer_version = "vidseg", ""
+    fused.ir_version = min(fused.ir_version, MAX_IR)
+    _drop_unused(graph)
+    onnx.checker.check_model(onnx.shape_inference.infer_shapes(fused, strict_mode=True))
+    content: bytes = fused.SerializeToString(deterministic=True)
+    return content
+
+
+def _preprocessing(graph: onnx.GraphProto, model: LoadedModel, norm: Normalization) -> list[Any]:
+    import onnx
+
+    chain = _Chain(graph, INPUT)
+    chain.add("Cast", to=onnx.TensorProto.FLOAT)
+    if norm.shift.any():
+        chain.add("Sub", chain.constant("mean", norm.shift))
+    folded = _fold_into_first_conv(graph, model, norm)
+    if not folded:
+        if (norm.factor != 1).any():
+            chain.add("Mul", chain.constant("scale", norm.factor))
+        if norm.flip:
+            chain.add("Gather", chain.constant("order", np.array([2, 1, 0], np.int64)), axis=3)
+    if model.layout == "NCHW":
+        chain.add("Transpose", perm=[0, 3, 1, 2])
+    return chain.end_as(model.input_name)
+
+
+def _fold_into_first_conv(graph: onnx.GraphProto, model: LoadedModel, norm: Normalization) -> bool:
+    import onnx
+
+    if model.layout != "NCHW":
+        return False
+    readers = [node for node in graph.node if model.input_name in node.input]
+    if len(readers) != 1 or readers[0].op_type != "Conv":
+        return False
+    conv = readers[0]
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    shared = sum(conv.input[1] in node.input for node in graph.node) > 1
+    if conv.input[1] not in weights or shared:
+        return False
+    kernel = onnx.numpy_helper.to_array(weights[conv.input[1]])
+    if kernel.shape[1] != 3:  # a grouped convolution
+        return False
+    if norm.flip:
+        kernel = kernel[:, ::-1]
+    kernel = kernel * norm.factor[None, :, None, None]
+    weights[conv.input[1]].CopyFrom(
+        onnx.numpy_helper.from_array(np.ascontiguousarray(kernel, np.float32), conv.input[1])
+    )
+    return True
+
+
+def _postprocessing(graph: onnx.GraphProto, model: LoadedModel, head: Head) -> list[Any]:
+    import onnx
+
+    chain = _Chain(graph, head.output)
+    axis = 1 if head.layout == "NCHW" else 3
+    if head.grid_wh != model.size_wh:
+        if axis == 3:
+            chain.add("Transpose", perm=[0, 3, 1, 2])
+            axis = 1
+        channels = 1 if head.kind == "sigmoid" else head.classes
+        sizes = chain.constant("sizes", np.array([1, channels, model.size_wh[1], model.size_wh[0]], np.int64))
+        chain.add("Resize", "", "", sizes, mode="linear", coordinate_transformation_mode="half_pixel")
+    if head.kind == "sigmoid":
+        chain.add("Greater", chain.constant("threshold", np.array(0.5, np.float32)))
+        chain.add("Cast", to=onnx.TensorProto.FLOAT)
+        shape = np.array([1, model.size_wh[1], model.size_wh[0]], np.int64)
+        chain.add("Reshape", chain.constant("shape", shape))
+    else:
+        chain.add("ArgMax", axis=axis, keepdims=0)
+        chain.add("Cast", to=onnx.TensorProto.FLOAT)  # TensorRT 8.5 casts no int64 to uint8
+    chain.add("Cast", to=onnx.TensorProto.UINT8)
+    return chain.end_as(OUTPUT)
+
+
+class _Chain:
+    """A row of nodes, each fed by the one before it."""
+
+    def __init__(self, graph: onnx.GraphProto, start: str) -> None:
+        self._graph = graph
+        self._tensor = start
+        self._nodes: list[Any] = []
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        import onnx
+
+        self._graph.initializer.append(onnx.numpy_helper.from_array(value, PREFIX + name))
+        return PREFIX + name
+
+    def add(self, operator: str, *more: str, **attributes: Any) -> None:
+        import onnx
+
+        output = f"{PREFIX}{self._tensor.removeprefix(PREFIX).split('/')[0]}/{operator}{len(self._nodes)}"
+        node = onnx.helper.make_node(operator, [self._tensor, *more], [output], name=output, **attributes)
+        self._nodes.append(node)
+        self._tensor = output
+
+    def end_as(self, name: str) -> list[Any]:
+        self._nodes[-1].output[0] = name
+        return self._nodes
+
+
+def _replace(values: Any, only: Any) -> None:
+    del values[:]
+    values.append(only)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and weights that nothing reads: those behind outputs that were not chosen."""
+    wanted = {OUTPUT}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            kept.append(node)
+            wanted |= {name for inner in (node, *inner_nodes(node)) for name in inner.input if name}
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)

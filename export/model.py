@@ -1,0 +1,220 @@
+"""Loading a model that nobody vouches for, and bringing it into the form that the rest works on.
+
+After `load_model` the graph is checked, self-contained, of opset 13..17, with one float32 image input of a fixed size
+and constants folded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from vidseg.runtime.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+Layout: TypeAlias = Literal["NCHW", "NHWC"]
+
+MIN_OPSET, MAX_OPSET = 13, 17
+MAX_IR = 8
+MAX_BYTES = 2_000_000_000  # of a protobuf message
+_STANDARD = ("", "ai.onnx")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A model ready to be fused.
+
+    Attributes:
+        name: the file's name.
+        original: the file's model, with weights taken off its inputs; what results are compared with.
+        graph_model: the same after conversion and folding.
+        input_name: of the image input.
+        layout: of the image input.
+        size_wh: of the image input, in pixels.
+    """
+
+    name: str
+    original: onnx.ModelProto
+    graph_model: onnx.ModelProto
+    input_name: str
+    layout: Layout
+    size_wh: tuple[int, int]
+
+
+def load_model(path: Path, size_wh: tuple[int, int] | None) -> LoadedModel:
+    """Read, check and prepare an ONNX file.
+
+    Args:
+        path: the file; external data is read from its own folder.
+        size_wh: the input's size; None where the model has a fixed one.
+
+    Raises:
+        ModelError: missing, damaged, with an unknown operator, or with inputs that are no single image.
+    """
+    model = _read(path)
+    _check_operators(path, model)
+    _take_weights_off_inputs(model)
+    image = _image_input(path, model)
+    layout = _layout_of(path, image)
+    size_wh = _fix_size(path, image, layout, size_wh)
+    return LoadedModel(path.name, model, _prepared(path, model), image.name, layout, size_wh)
+
+
+def dims_of(value: Any) -> list[int | None]:
+    """The shape of a ValueInfoProto; None for what is not fixed."""
+    return [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in _shape(value)]
+
+
+def _shape(value: Any) -> Any:
+    return value.type.tensor_type.shape.dim
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such file", "nothing", "Check the path.")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ModelError(f"{path}: too large", f"{size} bytes", "Store the weights as external data.")
+    try:
+        model = onnx.load(str(path))
+    except DecodeError as error:
+        raise ModelError(f"{path}: not an ONNX model, or a truncated one", f"{size} bytes", "Copy it again.") from error
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"{path}: cannot be read", _first_line(error), "Keep external data beside it.") from error
+    if not model.graph.node or not model.opset_import:
+        raise ModelError(f"{path}: not an ONNX model", f"a file of {size} bytes without a graph", "Give an .onnx file.")
+    return model
+
+
+def _check_operators(path: Path, model: onnx.ModelProto) -> None:
+    import onnx
+
+    opset = {entry.domain: entry.version for entry in model.opset_import}
+    version = max((opset[domain] for domain in _STANDARD if domain in opset), default=0)
+    nodes = [node for outer in model.graph.node for node in (outer, *inner_nodes(outer))]
+    for node in nodes:
+        where = f"node {node.name or node.output[0]!r}" if node.output else "a node"
+        if node.domain not in _STANDARD:
+            raise ModelError(
+                f"{path}: {where} is of an unknown domain",
+                f"{node.domain}.{node.op_type}",
+                "Export the model with standard ONNX operators only.",
+            )
+        if not onnx.defs.has(node.op_type):
+            raise ModelError(f"{path}: {where} has an unknown operator", node.op_type, "Use standard ONNX operators.")
+    if not version:
+        raise ModelError(f"{path}: no version of the standard operators is given", f"{sorted(opset)}")
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{path}: not a valid ONNX model", _first_line(error), "Export it again.") from error
+
+
+def inner_nodes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The nodes of a node's subgraphs, at any depth."""
+    found: list[onnx.NodeProto] = []
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                found += [inner, *inner_nodes(inner)]
+    return found
+
+
+def _take_weights_off_inputs(model: onnx.ModelProto) -> None:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    images = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(images)
+
+
+def _image_input(path: Path, model: onnx.ModelProto) -> Any:
+    import onnx
+
+    inputs = list(model.graph.input)
+    described = ", ".join(f"{value.name} {_described(value)}" for value in inputs) or "none"
+    if len(inputs) != 1:
+        raise ModelError(f"{path}: the model needs one input, an image", described, "Export it without other inputs.")
+    image = inputs[0]
+    if image.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        raise ModelError(f"{path}: the input is not float32", described, "Export the float model.")
+    if len(_shape(image)) != 4:
+        raise ModelError(f"{path}: the input has no batch axis", described, "Export it with a batch axis of 1.")
+    if dims_of(image)[0] not in (None, 1):
+        raise ModelError(f"{path}: the batch is fixed", described, "Export it with a batch of 1, or a dynamic one.")
+    return image
+
+
+def _layout_of(path: Path, image: Any) -> Layout:
+    dims = dims_of(image)
+    if dims[1] == 3 and dims[3] != 3:
+        return "NCHW"
+    if dims[3] == 3 and dims[1] != 3:
+        return "NHWC"
+    if dims[1] is None and dims[3] is None:
+        return "NCHW"
+    raise ModelError(
+        f"{path}: the input has not 3 channels", f"{image.name} {_described(image)}", "Give a colour model."
+    )
+
+
+def _fix_size(path: Path, image: Any, layout: Layout, size_wh: tuple[int, int] | None) -> tuple[int, int]:
+    dims = dims_of(image)
+    fixed = (dims[3], dims[2]) if layout == "NCHW" else (dims[2], dims[1])
+    if size_wh is None:
+        if fixed[0] is None or fixed[1] is None:
+            raise ModelError(f"{path}: the input's size is open", _described(image), "Give it with --size.")
+        size_wh = (fixed[0], fixed[1])
+    if any(have not in (None, want) for have, want in zip(fixed, size_wh, strict=True)):
+        raise ModelError(
+            f"{path}: the input's size is fixed",
+            f"--size {size_wh[0]}x{size_wh[1]} for {fixed[0]}x{fixed[1]}",
+            f"Use --size {fixed[0]}x{fixed[1]}, or export the model at the other size.",
+        )
+    width, height = size_wh
+    shape = (1, 3, height, width) if layout == "NCHW" else (1, height, width, 3)
+    for dim, value in zip(_shape(image), shape, strict=True):
+        dim.dim_value = value
+    return size_wh
+
+
+def _prepared(path: Path, original: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+    import onnxslim
+
+    model = onnx.ModelProto()
+    model.CopyFrom(original)
+    for value in model.graph.output:  # stale symbols would contradict the fixed input
+        value.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    version = next(entry.version for entry in model.opset_import if entry.domain in _STANDARD)
+    try:
+        if not MIN_OPSET <= version <= MAX_OPSET:
+            model = onnx.version_converter.convert_version(model, min(max(version, MIN_OPSET), MAX_OPSET))
+        model = onnxslim.slim(model)
+        model.ir_version = min(max(model.ir_version, 7), MAX_IR)
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(model)
+    except Exception as error:  # converter, optimizer and checker each raise their own kinds
+        raise ModelError(
+            f"{path}: opset {version} cannot be brought to {MIN_OPSET}..{MAX_OPSET}, or the graph does not add up",
+            _first_line(error),
+            f"Export it with opset {MAX_OPSET}.",
+        ) from error
+    return model
+
+
+def _described(value: Any) -> str:
+    pairs = zip(_shape(value), dims_of(value), strict=True)
+    dims = [dim.dim_param or "?" if fixed is None else fixed for dim, fixed in pairs]
+    return "(" + ", ".join(str(dim) for dim in dims) + ")"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
