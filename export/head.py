@@ -122,7 +122,7 @@ def _same_aspect(grid_wh: tuple[int, int], size_wh: tuple[int, int]) -> bool:
     """True where a grid is the input at one stride, rounded up or down at each of up to six halvings."""
     strides = [size / grid for size, grid in zip(size_wh, grid_wh, strict=True)]
     low, high = min(strides), max(strides)
-    return low > 0.1 and high < 66 and high - low <= high * max(1 / grid_wh[0], 1 / grid_wh[1])
+    return min(grid_wh) > 1 and low > 0.1 and high < 66 and high - low <= high * max(1 / grid_wh[0], 1 / grid_wh[1])
 
 
 def _source_of(graph: onnx.GraphProto, tensor: str, through: tuple[str, ...]) -> Any:

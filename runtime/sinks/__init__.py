@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from vidseg.runtime.frame import Image, Segmentation
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Something that takes results. Written to and closed by one thread.
 

@@ -78,8 +78,10 @@ class VideoDecoder:
 
     def image_of(self, frame: VideoFrame) -> Image:
         """The frame as (H, W, 3) uint8 BGR, upright, its matrix and range undone."""
+        from av.video.reformatter import Colorspace
+
         is_large = frame.width > 1024 or frame.height > 576
-        assumed = "ITU709" if is_large else "ITU601"
+        assumed = Colorspace.ITU709 if is_large else Colorspace.ITU601
         bgr = self._reformatter.reformat(
             frame,
             format="bgr24",
@@ -140,19 +142,28 @@ def _open_container(path: Path) -> InputContainer:
         raise SourceOpenError(f"{path} is no video", "a folder", "Name a file, or a folder of images.")
     if not path.exists():
         raise SourceOpenError(f"{path}: there is no such file", "", "Check the path.")
-    advice = "Check that it plays elsewhere; a recording that was cut off may lack its index."
     try:
         # `file:` keeps names such as 12:30.mp4 from being taken for URLs; playlists may name local files only.
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except OSError as error:
         raise SourceOpenError(f"{path} cannot be read", error.strerror or "") from error
     except av.FFmpegError as error:
-        got = f"{error.strerror}, {path.stat().st_size} bytes"
-        raise SourceOpenError(f"{path} is no video", got, advice) from error
+        raise _no_video(path, error.strerror or "") from error
     if container.format.name == "tty":  # FFmpeg shows text files as a terminal
         container.close()
-        raise SourceOpenError(f"{path} is no video", "text", advice)
+        raise _no_video(path, "text")
     return container
+
+
+def _no_video(path: Path, reason: str) -> SourceOpenError:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start[4:] == b"ftyp":
+        return SourceOpenError(
+            f"{path} cannot be read", "an MP4 file without its index", "It was cut off: copy or record it again."
+        )
+    got = reason if start else "an empty file"
+    return SourceOpenError(f"{path} is no video", got, "Check that it plays elsewhere.")
 
 
 def _video_stream_of(container: InputContainer, name: str) -> VideoStream:
@@ -169,10 +180,10 @@ def _video_stream_of(container: InputContainer, name: str) -> VideoStream:
 
 def _upright(image: Image, frame: VideoFrame) -> Image:
     """Undo the rotation and mirroring that the display matrix (libavutil/display.h) asks for, in quarter turns."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
         return image
-    a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y
+    a, b, _, c, d = np.frombuffer(cast(bytes, matrix), np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y
     is_quarter_turn = abs(b) + abs(c) > abs(a) + abs(d)
     mirror_x, mirror_y = (c < 0, b < 0) if is_quarter_turn else (a < 0, d < 0)
     if is_quarter_turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from vidseg.runtime.clock import Clock
 from vidseg.runtime.errors import UsageError
@@ -39,8 +39,8 @@ class SceneOptions:
         width, height = self.size_wh
         if not (64 <= width <= 4096 and 48 <= height <= 4096):
             raise UsageError("a scene is 64x48 to 4096x4096", f"{width}x{height}")
-        if not 0 < self.fps <= 1000:
-            raise UsageError("a scene has up to 1000 frames a second", f"fps={self.fps:g}")
+        if not 0.001 <= self.fps <= 1000:
+            raise UsageError("a scene has 0.001 to 1000 frames a second", f"fps={self.fps:g}")
         if self.seed < 0 or (self.frames is not None and self.frames < 1):
             raise UsageError("a scene's seed is 0 or more, its frames 1 or more", f"{self.seed} and {self.frames}")
 
@@ -66,10 +66,10 @@ class SceneSource:
         Raises:
             UsageError: another scene, an unknown key, or a value out of range.
         """
-        parts = urlsplit(uri)
-        if (parts.scheme, parts.netloc, parts.path) != ("scene", "street", ""):
-            raise UsageError(f"{uri}: there is no such scene", parts.netloc or "no name", f"Use {_FORM}.")
-        return cls(_options_from_query(uri, parts.query), name=uri.removeprefix("scene://"))
+        address, _, query = uri.partition("?")
+        if address != "scene://street":
+            raise UsageError(f"{uri}: there is no such scene", address, f"Use {_FORM}.")
+        return cls(_options_from_query(uri, query), name=uri.removeprefix("scene://"))
 
     @property
     def name(self) -> str:

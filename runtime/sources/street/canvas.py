@@ -8,21 +8,25 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from vidseg.runtime.frame import ClassMap, Image
 from vidseg.runtime.sources.street.world import Color
 
 Point: TypeAlias = tuple[float, float, float]  # x, y, z in metres
 Pixel: TypeAlias = tuple[float, float]
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 NEAR_Z = 0.6
 _SHIFT = 4  # fractional bits of the coordinates
 _SCALE = 1 << _SHIFT
+_MARGIN = 3  # pixels; a shape's edges are rounded by less
 _LIMIT = 30_000.0  # pixels; OpenCV's fixed-point coordinates overflow not far above
 
 
 class Canvas:
     """Draws polygons given in metres, far things first; `haze` and the light are applied to every colour.
+
+    `pixels`, (h, w, 4) uint8, holds blue, green, red and the class, so that one call draws both.
 
     Args:
         size_wh: of the picture in pixels.
@@ -41,28 +45,31 @@ class Canvas:
         haze: Color,
     ) -> None:
         self.width, self.height = size_wh
-        self.image: Image = np.empty((self.height, self.width, 3), np.uint8)
-        self.labels: ClassMap = np.empty((self.height, self.width), np.uint8)
+        self.pixels: NDArray[np.uint8] = np.empty((self.height, self.width, 4), np.uint8)
         self.camera_x, self.camera_height, self.camera_z = camera
         self.horizon_px = horizon_px
         self.focal_px = 0.95 * self.height
         self._light = light
         self._haze = haze
+        self._clear_at, self._clear = math.inf, 0.0
 
     def color(self, base: Color, z: float, shade: float = 1.0) -> Color:
         """A colour as it looks at `z`: lit, shaded, and faded by the air between."""
-        clear = math.exp(-max(z - self.camera_z, 0.0) / 90.0)
-        blue, green, red = self._light
-        haze = self._haze
+        if z != self._clear_at:  # the parts of one thing mostly share it
+            self._clear_at, self._clear = z, math.exp(-max(z - self.camera_z, 0.0) / 90.0)
+        clear = self._clear
+        light, haze, faded = self._light, self._haze, 1 - clear
+        blue, green, red = base[0] * light[0] * shade, base[1] * light[1] * shade, base[2] * light[2] * shade
         return (
-            min(base[0] * blue * shade, 255.0) * clear + haze[0] * (1 - clear),
-            min(base[1] * green * shade, 255.0) * clear + haze[1] * (1 - clear),
-            min(base[2] * red * shade, 255.0) * clear + haze[2] * (1 - clear),
+            (blue if blue < 255.0 else 255.0) * clear + haze[0] * faded,
+            (green if green < 255.0 else 255.0) * clear + haze[1] * faded,
+            (red if red < 255.0 else 255.0) * clear + haze[2] * faded,
         )
 
     def project(self, x: float, y: float, z: float) -> Pixel:
         """The pixel of a point in metres; a point behind the camera is moved to just before it."""
-        scale = self.focal_px / max(z - self.camera_z, NEAR_Z)
+        ahead = z - self.camera_z
+        scale = self.focal_px / (ahead if ahead > NEAR_Z else NEAR_Z)
         return (
             self.width / 2 + scale * (x - self.camera_x),
             self.horizon_px + scale * (self.camera_height - y),
@@ -91,25 +98,47 @@ class Canvas:
 
     def polygon(self, pixels: Sequence[Pixel], color: Color, label: int | None) -> None:
         """Fill a convex polygon given in pixels; `label` None leaves the labels (a shadow, a marking)."""
+        xs, ys = zip(*pixels, strict=True)
+        box = min(xs), min(ys), max(xs), max(ys)
+        if self._is_outside(box):
+            return
+        kept = self._labels_in(box).copy() if label is None else None
         fixed = np.array([(_fixed(x), _fixed(y)) for x, y in pixels], np.int32)
-        cv2.fillConvexPoly(self.image, fixed, color, cv2.LINE_8, _SHIFT)
-        if label is not None:
-            cv2.fillConvexPoly(self.labels, fixed, label, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(self.pixels, fixed, (*color, label or 0), cv2.LINE_8, _SHIFT)
+        if kept is not None:
+            self._labels_in(box)[:] = kept
 
     def disc(self, center: Pixel, radii: tuple[float, float], color: Color, label: int | None) -> None:
         """Fill an ellipse with upright axes, in pixels."""
-        if not (-_LIMIT < center[0] < _LIMIT and -_LIMIT < center[1] < _LIMIT and max(radii) < _LIMIT):
+        (x, y), (across, up) = center, radii
+        if across >= _LIMIT or up >= _LIMIT:
             return
-        middle = (_fixed(center[0]), _fixed(center[1]))
-        axes = (max(_fixed(radii[0]), 1), max(_fixed(radii[1]), 1))
-        cv2.ellipse(self.image, middle, axes, 0, 0, 360, color, -1, cv2.LINE_8, _SHIFT)
-        if label is not None:
-            cv2.ellipse(self.labels, middle, axes, 0, 0, 360, label, -1, cv2.LINE_8, _SHIFT)
+        box = x - across, y - up, x + across, y + up
+        if self._is_outside(box):
+            return
+        kept = self._labels_in(box).copy() if label is None else None
+        middle = (_fixed(x), _fixed(y))
+        axes = (max(_fixed(across), 1), max(_fixed(up), 1))
+        cv2.ellipse(self.pixels, middle, axes, 0, 0, 360, (*color, label or 0), -1, cv2.LINE_8, _SHIFT)
+        if kept is not None:
+            self._labels_in(box)[:] = kept
 
     def scale(self, z: float) -> float:
         """Pixels a metre at `z`."""
         return self.focal_px / max(z - self.camera_z, NEAR_Z)
 
+    def _is_outside(self, box: Box) -> bool:
+        left, top, right, bottom = box
+        return right < -_MARGIN or bottom < -_MARGIN or left > self.width + _MARGIN or top > self.height + _MARGIN
+
+    def _labels_in(self, box: Box) -> NDArray[np.uint8]:
+        """The labels that a shape in this box may touch, a view."""
+        left, top = max(int(box[0]) - _MARGIN, 0), max(int(box[1]) - _MARGIN, 0)
+        right, bottom = max(int(box[2]) + _MARGIN, 0), max(int(box[3]) + _MARGIN, 0)
+        return self.pixels[top:bottom, left:right, 3]
+
 
 def _fixed(pixel: float) -> int:
-    return round(min(max(pixel, -_LIMIT), _LIMIT) * _SCALE)
+    if -_LIMIT < pixel < _LIMIT:
+        return round(pixel * _SCALE)
+    return round(_LIMIT if pixel > 0 else -_LIMIT) * _SCALE

@@ -60,33 +60,36 @@ class Street:
         self._draw_ground(canvas)
         for thing in sorted(moment.things, key=depth_order, reverse=True):
             draw_thing(canvas, thing)
-        image = cv2.GaussianBlur(canvas.image, (3, 3), 0.65 * max(height / 480, 0.75))
+        sharp = cv2.cvtColor(canvas.pixels, cv2.COLOR_BGRA2BGR)
+        image = cv2.GaussianBlur(sharp, (3, 3), 0.65 * max(height / 480, 0.75))
         if self._grain is not None:
             top, left = (index * 37) % 64, (index * 23) % 64
             grain = self._grain[top : top + height, left : left + width]
             image = cv2.addWeighted(image, 1.0, grain, 1.0, -16.0)
-        return image.astype(np.uint8, copy=False), canvas.labels
+        return image.astype(np.uint8, copy=False), canvas.pixels[..., 3].copy()
 
     def _draw_sky(self, canvas: Canvas, zenith: Color, haze: Color, time_s: float) -> None:
         rows = min(max(math.ceil(canvas.horizon_px) + 1, 1), canvas.height)
         share = np.linspace(0, 1, rows)[:, None] ** 1.5
         gradient = (1 - share) * np.asarray(zenith) + share * np.asarray(haze)
-        sky = np.repeat(gradient[:, None].clip(0, 255).astype(np.uint8), canvas.width, axis=1)
+        column = np.full((rows, 1, 4), SKY, np.uint8)
+        column[:, 0, :3] = gradient.clip(0, 255)
+        sky = cv2.repeat(column, 1, canvas.width)
         shift = int(time_s * 3) % canvas.width
         clouds = self._clouds[:rows, shift : shift + canvas.width]
         fade = (clouds * (1 - share)).astype(np.uint8)
-        canvas.image[:rows] = cv2.add(sky, cv2.merge([fade, fade, fade]))
-        canvas.labels[:rows] = SKY
+        canvas.pixels[:rows] = cv2.add(sky, cv2.merge([fade, fade, fade, np.zeros_like(fade)]))
 
     def _draw_ground(self, canvas: Canvas) -> None:
         first = min(max(math.ceil(canvas.horizon_px) + 1, 0), canvas.height)
-        canvas.labels[first:] = PAVEMENT
         rows = np.arange(first, canvas.height)
         depth = canvas.focal_px * canvas.camera_height / np.maximum(rows - canvas.horizon_px, 0.5)
         clear = np.exp(-depth / 90.0)[:, None]
         far = np.asarray(canvas.color((0, 0, 0), 1e9))
         paving = np.asarray(canvas.color((148, 152, 156), canvas.camera_z))
-        canvas.image[first:] = (paving * clear + far * (1 - clear)).astype(np.uint8)[:, None]
+        column = np.full((len(rows), 1, 4), PAVEMENT, np.uint8)
+        column[:, 0, :3] = paving * clear + far * (1 - clear)
+        canvas.pixels[first:] = cv2.repeat(column, 1, canvas.width)
         self._draw_strip(canvas, -ROAD_HALF_WIDTH - 0.18, ROAD_HALF_WIDTH + 0.18, (172, 176, 178), PAVEMENT)
         self._draw_strip(canvas, -ROAD_HALF_WIDTH, ROAD_HALF_WIDTH, (84, 82, 80), ROAD)
         self._draw_markings(canvas)
@@ -115,15 +118,17 @@ class Street:
 
     def _texture_ground(self, canvas: Canvas, first: int, depth: NDArray[np.float64]) -> None:
         along = ((canvas.camera_z + depth) * _TEXELS_PER_M).astype(np.int64) & (_TILE - 1)
+        fade = np.exp(-depth / 14.0)[:, None].astype(np.float32)
+        faded = (128 + (self._texture[along].astype(np.float32) - 128) * fade).astype(np.uint8)
         per_px = (depth / canvas.focal_px * _TEXELS_PER_M).astype(np.float32)
         columns = np.arange(canvas.width, dtype=np.float32) - canvas.width / 2
-        across = (columns * per_px[:, None] + np.float32(canvas.camera_x * _TEXELS_PER_M)).astype(np.int32) & (
-            _TILE - 1
-        )
-        grain = self._texture[along[:, None], across]
-        fade = np.exp(-depth / 14.0)[:, None]
-        grain = (128 + (grain.astype(np.float32) - 128) * fade.astype(np.float32)).astype(np.uint8)
-        canvas.image[first:] = cv2.addWeighted(canvas.image[first:], 1.0, cv2.merge([grain] * 3), 1.0, -128.0)
+        across = (columns * per_px[:, None] + np.float32(canvas.camera_x * _TEXELS_PER_M)).astype(np.int32)
+        across &= _TILE - 1
+        across += (np.arange(len(depth), dtype=np.int32) * _TILE)[:, None]
+        grain = faded.ravel().take(across)
+        unchanged = np.full_like(grain, 128)
+        ground = canvas.pixels[first:]
+        cv2.addWeighted(ground, 1.0, cv2.merge([grain, grain, grain, unchanged]), 1.0, -128.0, dst=ground)
 
 
 def _light_of(moment: Moment) -> tuple[Color, Color, Color]:

@@ -18,6 +18,7 @@ FACADE_X = 9.0
 LOT_LENGTH = 13.0
 VIEW_BEHIND = 14.0
 VIEW_AHEAD = 150.0
+WALKERS_AHEAD = 32.0  # farther off, nobody is large enough to be drawn
 
 Color: TypeAlias = tuple[float, float, float]  # blue, green, red, 0..255, in full daylight
 
@@ -172,7 +173,7 @@ class World:
         return tuple(things)
 
     def _traffic(self, time_s: float, camera_z: float) -> Iterator[Car]:
-        for number, z in _stream(self._oncoming_gap, -self._oncoming_speed, time_s, camera_z):
+        for number, z in _stream(self._oncoming_gap, -self._oncoming_speed, time_s, camera_z, VIEW_AHEAD):
             dice = random.Random(f"{self._seed} car {number}")
             yield Car(-1.4, z + dice.uniform(-6, 6), dice.choice(PAINTS), oncoming=True, height=dice.uniform(1.4, 1.9))
         if self._has_leader:
@@ -185,7 +186,7 @@ class World:
     def _walkers(self, time_s: float, camera_z: float) -> Iterator[Person]:
         for side, speed in ((-1, 1.3), (1, -1.2), (1, 1.4), (-1, -1.1)):
             gap = self._people_gap * (1.7 if speed < 0 else 1.3)
-            for number, z in _stream(gap, speed, time_s, camera_z):
+            for number, z in _stream(gap, speed, time_s, camera_z, WALKERS_AHEAD):
                 dice = random.Random(f"{self._seed} walker {side} {speed} {number}")
                 x = side * dice.uniform(5.2, 8.0)
                 if dice.random() < 0.08:  # crosses the street
@@ -200,11 +201,11 @@ class World:
                 )
 
 
-def _stream(gap: float, speed: float, time_s: float, camera_z: float) -> Iterator[tuple[int, float]]:
+def _stream(gap: float, speed: float, time_s: float, camera_z: float, ahead: float) -> Iterator[tuple[int, float]]:
     """An endless column moving at `speed`: the numbers and places of those near the camera."""
     offset = speed * time_s
     first = math.ceil((camera_z - VIEW_BEHIND - offset) / gap)
-    last = math.floor((camera_z + VIEW_AHEAD - offset) / gap)
+    last = math.floor((camera_z + ahead - offset) / gap)
     return ((number, number * gap + offset) for number in range(first, last + 1))
 
 

@@ -1,0 +1,96 @@
+"""A pipeline from names: a bundle's path, URIs of sources and sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeAlias
+
+from vidseg.runtime.bundle import Bundle, open_bundle
+from vidseg.runtime.engines.opening import EngineName, open_engine
+from vidseg.runtime.frame import Image, Segmentation
+from vidseg.runtime.overlay import Overlay
+from vidseg.runtime.pipeline.pipeline import Pipeline, PipelineOptions
+from vidseg.runtime.pipeline.statistics import Statistics
+from vidseg.runtime.pipeline.status import hud_lines
+from vidseg.runtime.sinks import Sink
+from vidseg.runtime.sinks.callback import CallbackSink
+from vidseg.runtime.sinks.opening import sink_from_uri
+from vidseg.runtime.sources import Source
+from vidseg.runtime.sources.opening import source_from_uri
+
+SinkLike: TypeAlias = Sink | str | Callable[[Segmentation], object]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How `open_pipeline` sets things up.
+
+    Attributes:
+        engine: which library infers.
+        alpha: how strong the classes' colours are in pictures, 0..1.
+        legend: name the classes in pictures.
+        hud: show rate, age and drops in pictures.
+        realtime: files run at their own pace instead of as fast as they can.
+        every_frame: see `PipelineOptions`.
+    """
+
+    engine: EngineName = "onnxruntime"
+    alpha: float = 0.5
+    legend: bool = True
+    hud: bool = True
+    realtime: bool = False
+    every_frame: bool = False
+
+
+def demo_bundle_path() -> Path:
+    """The demo model's bundle. It knows the rendered street of `scene://street`, and nothing else."""
+    return Path(str(files("vidseg.runtime"))) / "demo.vidseg"
+
+
+def open_pipeline(
+    bundle: Bundle | Path | str | None = None,
+    sources: Sequence[Source | str] = ("scene://street",),
+    sinks: Sequence[SinkLike] = (),
+    options: OpenOptions | None = None,
+) -> Pipeline:
+    """Make a pipeline that is ready to `run()` or to be iterated over.
+
+    Args:
+        bundle: a bundle or its path; the demo model where it is None.
+        sources, sinks: objects, or URIs as `vidseg run` takes them; a sink may be any callable that takes a
+            `Segmentation`. A window makes files run at their own pace.
+        options: see `OpenOptions`.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        UsageError: a URI that is not understood.
+        DeviceError: a window without a display.
+    """
+    options = options or OpenOptions()
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle or demo_bundle_path())
+    classes = opened.manifest.output.classes
+    ready_sinks = [_sink(sink, number, opened) for number, sink in enumerate(sinks)]
+    realtime = options.realtime or any(sink.main_thread for sink in ready_sinks)
+    overlay = Overlay(classes, alpha=options.alpha, legend=options.legend)
+
+    def draw(segmentation: Segmentation, statistics: Statistics) -> Image:
+        return overlay.draw(segmentation, hud_lines(statistics) if options.hud else ())
+
+    return Pipeline(
+        [source_from_uri(source, realtime=realtime) if isinstance(source, str) else source for source in sources],
+        lambda: open_engine(opened, options.engine),
+        ready_sinks,
+        options=PipelineOptions(fit=opened.manifest.input.fit, every_frame=options.every_frame),
+        draw=draw,
+    )
+
+
+def _sink(sink: SinkLike, number: int, bundle: Bundle) -> Sink:
+    if isinstance(sink, str):
+        return sink_from_uri(sink, bundle.manifest.output.classes)
+    if isinstance(sink, Sink):
+        return sink
+    return CallbackSink(sink, name=f"callback {number}")

@@ -1,0 +1,88 @@
+"""`FragmentFile`: a file that is complete at every instant, for a writer that appends whole fragments."""
+
+from __future__ import annotations
+
+import os
+from io import FileIO
+from pathlib import Path
+
+
+class FragmentFile:
+    """A binary file for a muxer to write to. What is cut off by an error is taken back.
+
+    It begins under a hidden name; `publish` gives it its own and replaces what was there. Once a write has failed,
+    the file is cut back to the last `keep()` and every further write fails as well: a muxer ignores errors in its last
+    writes and would then mark a file as finished that is not.
+
+    Args:
+        path: where it appears.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._file = FileIO(self._part, "w")
+        self.is_published = False
+        self._kept = 0
+        self._end = 0
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data` at the current place.
+
+        Raises:
+            OSError: it did not work, now or before.
+        """
+        self.check()
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) or 0 :]
+        except OSError as error:
+            self.error = error
+            self._file.truncate(self._kept)
+            raise
+        self._end = max(self._end, self._file.tell())
+        return len(data)
+
+    def check(self) -> None:
+        """Raise the error of a failed `write`, where there was one.
+
+        Raises:
+            OSError: see there.
+        """
+        if self.error is not None:
+            raise self.error
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As `io.IOBase.seek`."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As `io.IOBase.tell`."""
+        return self._file.tell()
+
+    def keep(self) -> bool:
+        """What has been written is complete; True where that is more than at the last call."""
+        has_grown = self._end > self._kept
+        self._kept = self._end
+        return has_grown
+
+    def publish(self) -> None:
+        """Give the file its name. Idempotent.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        if not self.is_published:
+            self._part.replace(self._path)
+            self.is_published = True
+
+    def close(self) -> None:
+        """Close the file, and delete it where it was never published. Idempotent."""
+        self._file.close()
+        if not self.is_published:
+            self._part.unlink(missing_ok=True)

@@ -1,0 +1,43 @@
+"""From a URI to a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidseg.runtime.errors import UsageError
+from vidseg.runtime.manifest import ClassSpec
+from vidseg.runtime.sinks import Sink
+
+KNOWN = "window://, null://, FILE.mp4, or FOLDER/ for PNG class maps"
+
+
+def sink_from_uri(uri: str, classes: Sequence[ClassSpec]) -> Sink:
+    """The sink that a URI names. No file is made before its first result.
+
+    Args:
+        uri: `window://`, `null://`, the path of an MP4 file, or that of a folder, with a slash at its end.
+        classes: of the model, for names and colours.
+
+    Raises:
+        UsageError: no sink is named like that.
+        SinkError: the file or folder cannot be made there.
+        DeviceError: there is no display for a window.
+    """
+    if uri == "null://":
+        from vidseg.runtime.sinks.null import NullSink
+
+        return NullSink()
+    if uri == "window://":
+        from vidseg.runtime.sinks.window import WindowSink
+
+        return WindowSink()
+    if (uri.endswith("/") and "://" not in uri) or Path(uri).is_dir():
+        from vidseg.runtime.sinks.masks import MasksSink
+
+        return MasksSink(uri, classes)
+    if "://" not in uri and Path(uri).suffix.lower() == ".mp4":
+        from vidseg.runtime.sinks.video import VideoFileSink
+
+        return VideoFileSink(uri)
+    raise UsageError("there is no such sink", uri or "an empty name", f"Use {KNOWN}.")

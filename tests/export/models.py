@@ -1,0 +1,89 @@
+"""Small segmentation models of every head and layout, as a training framework would write them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+FLOAT = TensorProto.FLOAT
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What `write_model` builds: two padded 3x3 convolutions and a head.
+
+    `dynamic` leaves height and width open; `weights_as_inputs` lists the weights as inputs, as old exporters do.
+    """
+
+    size_wh: tuple[int, int] = (64, 48)
+    layout: str = "NCHW"
+    head: str = "logits"
+    head_layout: str = "NCHW"
+    stride: int = 1
+    classes: int = 4
+    dynamic: bool = False
+    weights_as_inputs: bool = False
+    opset: int = 13
+    second_output: bool = False
+
+
+def write_model(path: Path, spec: ModelSpec | None = None) -> Path:
+    """Write a model with random but fixed weights."""
+    onnx.save(build_model(spec or ModelSpec()), str(path))
+    return path
+
+
+def build_model(spec: ModelSpec) -> onnx.ModelProto:
+    channels = 1 if spec.head == "sigmoid" else spec.classes
+    dice = np.random.default_rng(5)
+    weights = [
+        _tensor("w1", dice.normal(0, 0.4, (8, 3, 3, 3))),
+        _tensor("b1", dice.normal(0, 0.2, 8)),
+        _tensor("w2", dice.normal(0, 0.4, (channels, 8, 3, 3))),
+    ]
+    nodes: list[Any] = []
+    feature = "input"
+    if spec.layout == "NHWC":
+        nodes.append(helper.make_node("Transpose", ["input"], ["planes"], perm=[0, 3, 1, 2]))
+        feature = "planes"
+    nodes += [
+        helper.make_node("Conv", [feature, "w1", "b1"], ["a"], pads=[1] * 4, strides=[spec.stride] * 2),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1] * 4),
+    ]
+    output = _add_head(nodes, spec)
+    outputs = [helper.make_tensor_value_info(output, FLOAT, [None] * 4)]
+    if spec.second_output:
+        outputs.append(helper.make_tensor_value_info("b", FLOAT, [None] * 4))
+    width, height = spec.size_wh
+    rows, columns = ("rows", "columns") if spec.dynamic else (height, width)
+    batch = "batch" if spec.dynamic else 1
+    shape = [batch, 3, rows, columns] if spec.layout == "NCHW" else [batch, rows, columns, 3]
+    inputs = [helper.make_tensor_value_info("input", FLOAT, shape)]
+    if spec.weights_as_inputs:
+        inputs += [helper.make_tensor_value_info(tensor.name, FLOAT, list(tensor.dims)) for tensor in weights]
+    graph = helper.make_graph(nodes, "model", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", spec.opset)], ir_version=8)
+
+
+def _add_head(nodes: list[Any], spec: ModelSpec) -> str:
+    output = "c"
+    if spec.head == "softmax":
+        nodes.append(helper.make_node("Softmax", [output], ["probability"], axis=1))
+        output = "probability"
+    if spec.head == "sigmoid":
+        nodes.append(helper.make_node("Sigmoid", [output], ["probability"]))
+        output = "probability"
+    if spec.head_layout == "NHWC":
+        nodes.append(helper.make_node("Transpose", [output], ["last"], perm=[0, 2, 3, 1]))
+        output = "last"
+    return output
+
+
+def _tensor(name: str, values: np.ndarray[Any, Any]) -> Any:
+    return onnx.numpy_helper.from_array(values.astype(np.float32), name)
