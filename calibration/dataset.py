@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -12,7 +14,28 @@ import numpy as np
 from vidseg.runtime.errors import DatasetError
 from vidseg.runtime.frame import ClassMap, Image
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+LABEL_SUFFIXES = frozenset({".png"})
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_COLORS = {0: "gray", 2: "colour", 4: "gray with transparency", 6: "colour with transparency"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImage:
+    """An image, (H, W, 3) uint8 BGR, and its labels, (H, W) uint8. `name` is what messages call the labels."""
+
+    name: str
+    image: Image
+    label: ClassMap
+
+    def __post_init__(self) -> None:
+        if self.image.shape[:2] != self.label.shape:
+            raise DatasetError(
+                f"{self.name}: the labels are not of the image's size",
+                f"{self.label.shape[1]}x{self.label.shape[0]} for {self.image.shape[1]}x{self.image.shape[0]}",
+                "Label at the image's size.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,84 +47,111 @@ class LabelledFolder:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __iter__(self) -> Iterator[tuple[Image, ClassMap]]:
-        """Images (H, W, 3) uint8 BGR and labels (H, W) uint8.
+    def __iter__(self) -> Iterator[LabelledImage]:
+        """Read pair after pair; nothing is kept.
 
         Raises:
             DatasetError: a file is unreadable, labels are no class ids, or the sizes of a pair differ.
         """
-        return (_read_pair(image, label) for image, label in self.pairs)
+        return (LabelledImage(str(label), _read_image(image), read_labels(label)) for image, label in self.pairs)
 
 
 def labelled_folder(images: Path | str, labels: Path | str) -> LabelledFolder:
-    """Match the files of two folders.
+    """Match the files of two folders. Hidden files and those of other endings are passed over.
 
     Labels are PNG: one channel of 8 bits holding class ids, or an indexed palette whose indices are class ids.
 
     Raises:
-        DatasetError: a folder is missing or empty, two images share a name, or one has no labels.
+        DatasetError: a folder is missing or has no pictures, two files share a name, or one has no partner.
     """
     image_files = _by_stem(Path(images), IMAGE_SUFFIXES)
-    label_files = _by_stem(Path(labels), (".png",))
-    missing = sorted(image_files.keys() - label_files.keys())
-    if missing:
-        raise DatasetError(
-            f"{labels}: no labels for {image_files[missing[0]].name}",
-            f"{len(missing)} of {len(image_files)} images without",
-            f"Add {missing[0]}.png, or remove the image.",
-        )
+    label_files = _by_stem(Path(labels), LABEL_SUFFIXES)
+    _check_partners(image_files, Path(labels), label_files, "labels")
+    _check_partners(label_files, Path(images), image_files, "image")
     return LabelledFolder(tuple((path, label_files[stem]) for stem, path in sorted(image_files.items())))
 
 
-def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def _check_partners(files: dict[str, Path], folder: Path, partners: Collection[str], kind: str) -> None:
+    alone = sorted(stem for stem in files if stem not in partners)
+    if alone:
+        path = files[alone[0]]
+        raise DatasetError(
+            f"{folder}: no {kind} for {path.name}",
+            f"{len(alone)} of {len(files)} files of {path.parent} alone",
+            "Names have to be the same but for the ending: add what is missing, or remove the rest.",
+        )
+
+
+def _by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: there is no such folder", "nothing", "Check the path.")
+        raise DatasetError(
+            f"{folder}: there is no such folder", "a file" if folder.exists() else "nothing", "Check the path."
+        )
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != ".")
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be listed", error.strerror or "", "Check its permissions.") from error
+    if not paths:
+        known = ", ".join(sorted(suffixes))
+        raise DatasetError(f"{folder}: no pictures", f"no file that ends in {known}", "Check the path.")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes:
-            continue
+    for path in paths:
         if path.stem in files:
-            raise DatasetError(f"{folder}: two files of one name", f"{files[path.stem].name} and {path.name}")
+            raise DatasetError(
+                f"{folder}: two files of one name", f"{files[path.stem].name} and {path.name}", "Remove one."
+            )
         files[path.stem] = path
-    if not files:
-        raise DatasetError(f"{folder}: no pictures", f"no file that ends in {', '.join(suffixes)}", "Check the path.")
     return files
 
 
-def _read_pair(image_path: Path, label_path: Path) -> tuple[Image, ClassMap]:
-    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)
+def _read_image(path: Path) -> Image:
+    data = _content_of(path)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # empty, or far too large
+        image = None
     if image is None:
-        raise DatasetError(f"{image_path}: not a picture that can be read", f"{image_path.stat().st_size} bytes")
-    label = read_labels(label_path)
-    if image.shape[:2] != label.shape:
-        raise DatasetError(
-            f"{label_path}: the labels are not of the image's size",
-            f"{label.shape[1]}x{label.shape[0]} for {image.shape[1]}x{image.shape[0]}",
-            "Label at the image's size.",
-        )
-    return image.astype(np.uint8, copy=False), label
+        raise DatasetError(f"{path}: not a picture, or a damaged one", f"{len(data)} bytes", "Copy it again.")
+    return cast(Image, image)
 
 
 def read_labels(path: Path) -> ClassMap:
-    """Class ids from a PNG, (H, W) uint8: its grey values, or the indices of its palette.
+    """Class ids from a PNG, (H, W) uint8: its gray values of 8 bits, or the indices of its palette.
 
     Raises:
         DatasetError: unreadable, or neither of the two.
     """
     import av
 
+    data = _content_of(path)
+    _check_header(path, data)
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        # OpenCV resolves a palette to colours; FFmpeg keeps the indices. Read from memory, because FFmpeg takes some
+        # file names for patterns.
+        with av.open(io.BytesIO(data), format="png_pipe") as container:
             frame = next(container.decode(video=0))
-            kind = frame.format.name
-            # OpenCV resolves a palette to colours; FFmpeg keeps the indices.
-            ids = frame.to_ndarray()[0] if kind == "pal8" else frame.to_ndarray()
-    except (OSError, StopIteration, ValueError, IndexError, av.FFmpegError) as error:
-        raise DatasetError(f"{path}: not a picture that can be read", str(error)[:80] or "no picture") from error
-    if kind not in {"gray", "pal8"} or ids.ndim != 2:
+            ids = frame.to_ndarray()[0] if frame.format.name == "pal8" else frame.to_ndarray()
+    except (OSError, StopIteration, ValueError, av.FFmpegError) as error:
+        raise DatasetError(f"{path}: a damaged PNG, or one with transparency", f"{len(data)} bytes") from error
+    return np.ascontiguousarray(ids)
+
+
+def _check_header(path: Path, data: bytes) -> None:
+    # PNG specification, third edition, 11.2.1: IHDR is the first chunk; its bytes 8 and 9 are bit depth and colour
+    # type. A decoder spreads gray of 1, 2 or 4 bits over 0..255, so its values are no ids.
+    if not data.startswith(_PNG_SIGNATURE) or len(data) < 33:
+        raise DatasetError(f"{path}: not a PNG file, or a damaged one", f"{len(data)} bytes", "Save labels as PNG.")
+    bits, color = data[24], data[25]
+    if color != 3 and (bits, color) != (8, 0):
         raise DatasetError(
-            f"{path}: labels are one channel of 8 bits, or an indexed palette",
-            f"a picture of format {kind}",
+            f"{path}: labels are gray of 8 bits, or a palette",
+            f"{_PNG_COLORS.get(color, 'unknown')}, {bits} bits a channel",
             "Save class ids, not colours.",
         )
-    return np.ascontiguousarray(ids)
+
+
+def _content_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read", error.strerror or "", "Check the file.") from error

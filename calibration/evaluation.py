@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vidseg.calibration.dataset import LabelledImage
 from vidseg.calibration.metrics import ConfusionMatrix, Scores
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.errors import ConfigurationError, DatasetError
@@ -42,55 +43,71 @@ class EvaluationReport:
 
     Attributes:
         class_names: of the label ids 0..n-1.
+        ignore: the label id that was left out; it has neither pixels nor scores.
         pictures: how many were compared.
         matrix: (n, n + 1) int64, see `ConfusionMatrix.counts`.
         scores: see `Scores`.
     """
 
     class_names: tuple[str, ...]
+    ignore: int
     pictures: int
     matrix: NDArray[np.int64]
     scores: Scores
 
+    def scored(self) -> Iterator[tuple[int, str]]:
+        """Id and name of every class but the ignored one."""
+        return ((number, name) for number, name in enumerate(self.class_names) if number != self.ignore)
+
 
 def evaluate(
     engine: Engine,
-    dataset: Iterable[tuple[Image, ClassMap]],
+    dataset: Iterable[LabelledImage],
     class_names: Sequence[str],
     options: EvaluationOptions | None = None,
     progress: Progress = lambda _done: None,
 ) -> EvaluationReport:
     """Infer every picture and score the predictions at the labels' size, nearest neighbour, in one matrix.
 
+    The scored classes are the label ids from 0 to the highest that a class of the model leads to, without the ignored
+    one. Where such an id is in the labels but no class leads to it, it scores 0: the model misses it.
+
     Args:
         engine: a loaded model.
-        dataset: images (H, W, 3) uint8 BGR with labels (H, W) uint8; see `labelled_folder`.
+        dataset: see `labelled_folder`.
         class_names: of the model's classes.
         options: see `EvaluationOptions`.
         progress: called with the number of pictures done.
 
     Raises:
+        ConfigurationError: the mapping leads to no label.
         DatasetError: there is no picture, or a label is neither a class nor ignored.
         EngineError: inference failed.
     """
     options = options or EvaluationOptions()
-    mapping = options.mapping or tuple(range(len(class_names)))
+    mapping = options.mapping if options.mapping is not None else tuple(range(len(class_names)))
     table = np.full(256, UNKNOWN, np.uint8)
     table[: len(mapping)] = mapping
     names = _label_names(class_names, mapping)
     matrix = ConfusionMatrix(len(names), options.ignore)
     done = 0
-    for image, label in dataset:
-        matrix.add(label, table[predict(engine, image, options.fit)])
+    for item in dataset:
+        matrix.add(item.label, table[predict(engine, item.image, options.fit)], item.name)
         done += 1
         progress(done)
     if not done:
-        raise DatasetError("there is nothing to evaluate", "no picture")
-    return EvaluationReport(names, done, matrix.counts, matrix.scores())
+        raise DatasetError("there is nothing to evaluate", "no picture", "Give at least one labelled picture.")
+    return EvaluationReport(names, options.ignore, done, matrix.counts, matrix.scores())
 
 
 def predict(engine: Engine, image: Image, fit: Fit) -> ClassMap:
-    """The class map of one image at its own size, (H, W) uint8; 255 where the model did not look."""
+    """The class map of one image, (H, W, 3) uint8 BGR, at its size: (H, W) uint8; 255 where the model did not look.
+
+    The image becomes read-only.
+
+    Raises:
+        EngineError: inference failed.
+    """
     _, height, width, _ = engine.input_shape_nhwc
     placement = placement_of((image.shape[1], image.shape[0]), (width, height), fit)
     class_map = engine.enqueue(placement.input_from_frame(image)[None]).result()["class_map"][0]
@@ -100,39 +117,39 @@ def predict(engine: Engine, image: Image, fit: Fit) -> ClassMap:
 
 
 def read_mapping(path: Path | str, class_names: Sequence[str]) -> tuple[int, ...]:
-    """Label ids by the model's class ids, from a file.
+    """Label ids by the model's class ids, from a file. 255 is for classes that are in no label.
 
     Either one label id per class, separated by commas or white space, in the order of the model's classes; or YAML, a
-    mapping from class names or ids to label ids, where classes that are left out are in no label.
+    mapping from class names or ids to label ids, where a class that is left out is in no label. `#` starts a comment.
 
     Raises:
-        ConfigurationError: unreadable, an unknown class, an id that is no 0..255, or not one id per class.
+        ConfigurationError: unreadable, an unknown class or one that is there twice, an id that is no 0..255, or not
+            one id per class.
     """
     import yaml
 
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        document = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: the map cannot be read", str(error).splitlines()[0]) from error
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: the map cannot be read", str(error).splitlines()[0], _MAP_FORMS) from error
     if isinstance(document, dict):
-        ids = _ids_by_class(path, document, class_names)
-    else:
-        ids = [_label_id(path, part) for part in text.replace(",", " ").split()]
+        return _ids_by_class(path, document, class_names)
+    text = "" if document is None else str(document)
+    ids = tuple(_label_id(path, part) for part in text.replace(",", " ").split())
     if len(ids) != len(class_names):
         raise ConfigurationError(
-            f"{path}: the map needs one label id per class", f"{len(ids)} for {len(class_names)} classes"
+            f"{path}: the map needs one label id per class", f"{len(ids)} for {len(class_names)} classes", _MAP_FORMS
         )
-    return tuple(ids)
+    return ids
 
 
 def report_text(report: EvaluationReport) -> str:
     """A table by class and the means."""
     scores = report.scores
-    width = max(len(name) for name in report.class_names)
+    width = max(len("class"), *(len(name) for name in report.class_names))
     lines = [f"{'class':{width}}     IoU  precision  recall      F1      pixels"]
-    for number, name in enumerate(report.class_names):
+    for number, name in report.scored():
         cells = (scores.iou, scores.precision, scores.recall, scores.f1)
         iou, precision, recall, f1 = (_cell(values[number]) for values in cells)
         lines.append(f"{name:{width}}  {iou}    {precision}  {recall}  {f1}  {scores.pixels[number]:10}")
@@ -147,52 +164,60 @@ def report_text(report: EvaluationReport) -> str:
 
 
 def report_document(report: EvaluationReport) -> dict[str, Any]:
-    """The same as plain values for JSON, with the matrix. NaN becomes None."""
+    """The same as plain values for JSON, with the whole matrix. NaN becomes None."""
     scores = report.scores
     columns = {"iou": scores.iou, "precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
     return {
         "pictures": report.pictures,
+        "ignore": report.ignore,
         "mean_iou": _value(scores.mean_iou),
         "pixel_accuracy": _value(scores.pixel_accuracy),
         "class_accuracy": _value(scores.class_accuracy),
         "classes": [
-            {"name": name, "pixels": int(scores.pixels[number])}
+            {"id": number, "name": name, "pixels": int(scores.pixels[number])}
             | {column: _value(values[number]) for column, values in columns.items()}
-            for number, name in enumerate(report.class_names)
+            for number, name in report.scored()
         ],
         "matrix": report.matrix.tolist(),
     }
 
 
+_MAP_FORMS = "Write one label id per class, or YAML lines such as `road: 3`."
+
+
 def _label_names(class_names: Sequence[str], mapping: Sequence[int]) -> tuple[str, ...]:
-    """Names of the label ids that the model can reach: the names of the classes that are mapped to each."""
+    """A name for each label id: those of the classes that lead to it."""
     reached = [label_id for label_id in mapping if label_id != UNKNOWN]
     if not reached:
-        raise ConfigurationError("the map leads to no label", "255 for every class")
-    names = [[] for _ in range(max(reached) + 1)]  # type: list[list[str]]
+        raise ConfigurationError("the map leads to no label", "255 for every class", _MAP_FORMS)
+    names: list[list[str]] = [[] for _ in range(max(reached) + 1)]
     for name, label_id in zip(class_names, mapping, strict=True):
         if label_id != UNKNOWN:
             names[label_id].append(name)
     return tuple("/".join(group) if group else f"label {number}" for number, group in enumerate(names))
 
 
-def _ids_by_class(path: Path, document: dict[Any, Any], class_names: Sequence[str]) -> list[int]:
-    ids = [UNKNOWN] * len(class_names)
+def _ids_by_class(path: Path, document: dict[Any, Any], class_names: Sequence[str]) -> tuple[int, ...]:
+    numbers = {name: number for number, name in enumerate(class_names)}
+    # YAML reads some words as truth values, which are numbers to Python.
+    numbers |= {str(number): number for number in range(len(class_names)) if str(number) not in numbers}
+    ids: dict[int, int] = {}
     for key, value in document.items():
-        if key in class_names:
-            number = list(class_names).index(key)
-        elif isinstance(key, int) and 0 <= key < len(class_names):
-            number = key
-        else:
-            raise ConfigurationError(f"{path}: the model has no class {key!r}", ", ".join(class_names))
+        number = numbers.get(str(key))
+        if number is None:
+            raise ConfigurationError(
+                f"{path}: the model has no class {key!r}", "", f"Its classes are {', '.join(class_names)}."
+            )
+        if number in ids:
+            raise ConfigurationError(f"{path}: a class is there twice", f"{key!r}", "Remove one.")
         ids[number] = _label_id(path, value)
-    return ids
+    return tuple(ids.get(number, UNKNOWN) for number in range(len(class_names)))
 
 
 def _label_id(path: Path, value: object) -> int:
     text = str(value)
     if not text.isascii() or not text.isdigit() or int(text) > UNKNOWN:
-        raise ConfigurationError(f"{path}: a label id is a number of 0..255", repr(text[:20]))
+        raise ConfigurationError(f"{path}: a label id is a number of 0..255", repr(text[:20]), _MAP_FORMS)
     return int(text)
 
 

@@ -16,7 +16,8 @@ _IDS = 256
 class ConfusionMatrix:
     """Counts pixels by label and prediction, over as many pictures as are added.
 
-    Pixels are counted in a 256 x 256 table and cut to the classes when read, so that adding costs one pass.
+    Pixels are counted in a 256 x 256 table and cut to the classes when read, so that adding costs one pass. Matrices
+    of the same classes can be added; the order of adding does not matter.
 
     Args:
         classes: number of classes; ids are 0..classes-1.
@@ -30,14 +31,14 @@ class ConfusionMatrix:
         self.ignore = ignore
         self._counts = np.zeros(_IDS * _IDS, np.int64)
 
-    def add(self, label: ClassMap, prediction: ClassMap) -> None:
-        """Count a picture: labels and predictions, both (h, w) uint8.
+    def add(self, label: ClassMap, prediction: ClassMap, name: str = "labels") -> None:
+        """Count a picture: labels and predictions, both (h, w) uint8. Messages call the labels `name`.
 
         Raises:
-            DatasetError: the sizes differ, or a label is neither a class nor the ignored id.
+            DatasetError: the sizes differ, or a label is neither a class nor the ignored id; nothing was counted.
         """
         if label.shape != prediction.shape:
-            raise DatasetError("labels and prediction differ in size", f"{label.shape} and {prediction.shape}")
+            raise DatasetError(f"{name}: labels and prediction differ in size", f"{label.shape}, {prediction.shape}")
         pair = np.left_shift(label, 8, dtype=np.uint16)
         pair |= prediction
         counts = np.bincount(pair.ravel(), minlength=_IDS * _IDS)
@@ -47,15 +48,15 @@ class ConfusionMatrix:
         if outside.any():
             found = int(outside.argmax())
             raise DatasetError(
-                f"a label is no class of 0..{self.classes - 1} and not the ignored {self.ignore}",
+                f"{name}: a label is no class of 0..{self.classes - 1} and not the ignored {self.ignore}",
                 f"id {found} at {outside[found]} pixels",
-                "Check --map and --ignore.",
+                "Check the map and the ignored id.",
             )
         self._counts += counts
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         if (self.classes, self.ignore) != (other.classes, other.ignore):
-            raise ValueError("matrices of other classes cannot be added")
+            raise ValueError(f"{self.classes} classes without {self.ignore} and {other.classes} without {other.ignore}")
         total = ConfusionMatrix(self.classes, self.ignore)
         total._counts = self._counts + other._counts
         return total
@@ -83,15 +84,17 @@ class ConfusionMatrix:
 class Scores:
     """Scores by class, each (classes,) float64 in 0..1, and their means.
 
-    With TP, FP and FN of a class: iou = TP / (TP + FP + FN), precision = TP / (TP + FP), recall = TP / (TP + FN),
-    f1 = 2 TP / (2 TP + FP + FN) (Everingham et al., The PASCAL VOC challenge, 2010, and van Rijsbergen, 1979). A score
-    whose denominator is 0 is NaN: a class in neither labels nor predictions has none. Means leave NaN out.
+    With TP, FP and FN of a class, over all pictures: iou = TP / (TP + FP + FN) (Everingham et al., The PASCAL VOC
+    challenge, 2010); precision = TP / (TP + FP), recall = TP / (TP + FN), f1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen,
+    Information Retrieval, 1979); mean IoU, pixel and class accuracy as in Long et al., Fully convolutional networks
+    for semantic segmentation, 2015. A score whose denominator is 0 is NaN: a class in neither labels nor predictions
+    has none. Means leave NaN out.
 
     Attributes:
-        pixel_accuracy: share of all labelled pixels that are right.
-        class_accuracy: mean of the recalls.
-        mean_iou: mean of the IoUs.
         pixels: labelled pixels by class, (classes,) int64.
+        mean_iou: mean of the IoUs.
+        class_accuracy: mean of the recalls.
+        pixel_accuracy: share of all labelled pixels that are right.
     """
 
     iou: NDArray[np.float64]

@@ -16,7 +16,6 @@ from vidseg.export.head import find_head
 from vidseg.export.labels import Label, check_count, colored, read_labels
 from vidseg.export.model import LoadedModel, load_model
 from vidseg.export.verify import OriginalModel, check_agreement, engines_for_check
-from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.bundle_writer import check_place, write_bundle
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
@@ -138,7 +137,7 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
             ),
         ),
         samples=samples,
-        provenance=_provenance(request, frames),
+        provenance=_provenance(model, frames),
         members={},
     )
     write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
@@ -192,10 +191,10 @@ def _samples(engine: Engine, images: Iterable[Image]) -> tuple[tuple[SampleSpec,
     return tuple(specs), members
 
 
-def _provenance(request: ExportRequest, frames: CheckFrames) -> ProvenanceSpec:
+def _provenance(model: LoadedModel, frames: CheckFrames) -> ProvenanceSpec:
     return ProvenanceSpec(
-        model_name=request.model.name,
-        model_sha256=sha256_of(request.model.read_bytes()),
+        model_name=model.name,
+        model_sha256=model.sha256,
         frames_source=Path(frames.source).name if "://" not in frames.source else frames.source,
         frames_sha256=frames.sha256,
         tools={tool: version(tool) for tool in TOOLS},

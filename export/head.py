@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HeadKind: TypeAlias = Literal["scores", "sigmoid"]
 
+_FLOAT = 1  # TensorProto.FLOAT
 _MOVES = ("Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze")
 """Operators that move values about and leave them as they are."""
 
@@ -53,6 +54,12 @@ def find_head(model: LoadedModel, output: str | None, expected_classes: int | No
     value = _named_output(model, output)
     dims = dims_of(value)
     shown = f"{value.name} ({', '.join('?' if dim is None else str(dim) for dim in dims)})"
+    if value.type.tensor_type.elem_type != _FLOAT:
+        raise ModelError(
+            f"{model.name}: the output is no map of scores",
+            f"{shown} of whole numbers",
+            "Export it without its ArgMax.",
+        )
     if len(dims) != 4 or None in dims or dims[0] != 1:
         raise ModelError(f"{model.name}: the output is no map of scores", shown, "Name another one with --output.")
     shape = (dims[1] or 0, dims[2] or 0, dims[3] or 0)
@@ -65,7 +72,7 @@ def find_head(model: LoadedModel, output: str | None, expected_classes: int | No
         )
     channels, grid_wh = (shape[0], (shape[2], shape[1])) if layout == "NCHW" else (shape[2], (shape[1], shape[0]))
     if channels == 1:
-        if _source_of(graph, value.name, _MOVES).op_type not in {"Sigmoid", "HardSigmoid", "Resize"}:
+        if _source_of(graph, value.name, (*_MOVES, "Resize")).op_type not in {"Sigmoid", "HardSigmoid"}:
             raise ModelError(f"{model.name}: one channel that is no sigmoid", shown, "End the model with a Sigmoid.")
         return Head(value.name, "sigmoid", layout, 2, grid_wh)
     if channels > UNKNOWN:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from vidseg.export.opset import MIN_OPSET, NEWEST_OPSET, expanded, lowered, opset_of, raised
+from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
 
 Layout: TypeAlias = Literal["NCHW", "NHWC"]
 
-MIN_OPSET, MAX_OPSET = 13, 17
-MAX_IR = 8
+MIN_IR, MAX_IR = 7, 8
 MAX_BYTES = 2_000_000_000  # of a protobuf message
 _STANDARD = ("", "ai.onnx")
 
@@ -29,6 +30,7 @@ class LoadedModel:
 
     Attributes:
         name: the file's name.
+        sha256: of the file, and of the files that hold its weights.
         original: the file's model, with weights taken off its inputs; what results are compared with.
         graph_model: the same after conversion and folding.
         input_name: of the image input.
@@ -37,6 +39,7 @@ class LoadedModel:
     """
 
     name: str
+    sha256: str
     original: onnx.ModelProto
     graph_model: onnx.ModelProto
     input_name: str
@@ -54,13 +57,13 @@ def load_model(path: Path, size_wh: tuple[int, int] | None) -> LoadedModel:
     Raises:
         ModelError: missing, damaged, with an unknown operator, or with inputs that are no single image.
     """
-    model = _read(path)
+    model, checksum = _read(path)
     _check_operators(path, model)
     _take_weights_off_inputs(model)
     image = _image_input(path, model)
     layout = _layout_of(path, image)
     size_wh = _fix_size(path, image, layout, size_wh)
-    return LoadedModel(path.name, model, _prepared(path, model), image.name, layout, size_wh)
+    return LoadedModel(path.name, checksum, model, _prepared(path, model), image.name, layout, size_wh)
 
 
 def dims_of(value: Any) -> list[int | None]:
@@ -72,7 +75,7 @@ def _shape(value: Any) -> Any:
     return value.type.tensor_type.shape.dim
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def _read(path: Path) -> tuple[onnx.ModelProto, str]:
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -82,24 +85,36 @@ def _read(path: Path) -> onnx.ModelProto:
     if size > MAX_BYTES:
         raise ModelError(f"{path}: too large", f"{size} bytes", "Store the weights as external data.")
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)
+        files = [path, *sorted({path.parent / name for name in _external_files(model)})]
+        onnx.load_external_data_for_model(model, str(path.parent))  # refuses what lies outside of the folder
+        checksum = sha256_of(b"".join(bytes.fromhex(sha256_of(file.read_bytes())) for file in files))
+        checksum = checksum if len(files) > 1 else sha256_of(path.read_bytes())
     except DecodeError as error:
         raise ModelError(f"{path}: not an ONNX model, or a truncated one", f"{size} bytes", "Copy it again.") from error
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{path}: cannot be read", _first_line(error), "Keep external data beside it.") from error
     if not model.graph.node or not model.opset_import:
         raise ModelError(f"{path}: not an ONNX model", f"a file of {size} bytes without a graph", "Give an .onnx file.")
-    return model
+    return model, checksum
+
+
+def _external_files(model: onnx.ModelProto) -> set[str]:
+    """Names of the files that hold weights. Sparse and attribute tensors are always in the model itself."""
+    return {
+        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
 
 
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
     import onnx
 
-    opset = {entry.domain: entry.version for entry in model.opset_import}
-    version = max((opset[domain] for domain in _STANDARD if domain in opset), default=0)
+    functions = {(function.domain, function.name) for function in model.functions}
     nodes = [node for outer in model.graph.node for node in (outer, *inner_nodes(outer))]
     for node in nodes:
         where = f"node {node.name or node.output[0]!r}" if node.output else "a node"
+        if (node.domain, node.op_type) in functions:
+            continue
         if node.domain not in _STANDARD:
             raise ModelError(
                 f"{path}: {where} is of an unknown domain",
@@ -108,8 +123,8 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
             )
         if not onnx.defs.has(node.op_type):
             raise ModelError(f"{path}: {where} has an unknown operator", node.op_type, "Use standard ONNX operators.")
-    if not version:
-        raise ModelError(f"{path}: no version of the standard operators is given", f"{sorted(opset)}")
+    if not opset_of(model):
+        raise ModelError(f"{path}: no version of the standard operators is given", "none")
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -192,19 +207,20 @@ def _prepared(path: Path, original: onnx.ModelProto) -> onnx.ModelProto:
     for value in model.graph.output:  # stale symbols would contradict the fixed input
         value.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
-    version = next(entry.version for entry in model.opset_import if entry.domain in _STANDARD)
     try:
-        if not MIN_OPSET <= version <= MAX_OPSET:
-            model = onnx.version_converter.convert_version(model, min(max(version, MIN_OPSET), MAX_OPSET))
-        model = onnxslim.slim(model)
-        model.ir_version = min(max(model.ir_version, 7), MAX_IR)
+        model = onnxslim.slim(expanded(raised(model)))
+        model = lowered(onnx.shape_inference.infer_shapes(model, data_prop=True))
+        model.ir_version = min(max(model.ir_version, MIN_IR), MAX_IR)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model)
+    except ModelError:
+        raise
     except Exception as error:  # converter, optimizer and checker each raise their own kinds
         raise ModelError(
-            f"{path}: opset {version} cannot be brought to {MIN_OPSET}..{MAX_OPSET}, or the graph does not add up",
+            f"{path}: opset {opset_of(original)} cannot be brought to {MIN_OPSET}..{NEWEST_OPSET}, or the graph does "
+            "not add up",
             _first_line(error),
-            f"Export it with opset {MAX_OPSET}.",
+            f"Export it with opset {NEWEST_OPSET}.",
         ) from error
     return model
 

@@ -53,6 +53,8 @@ class OriginalModel:
             (output,) = self._session.run([self._head.output], feed)
         except Exception as error:  # see above
             raise ModelError(f"{self._model.name}: ONNX Runtime cannot run it", str(error)[:200]) from error
+        if not np.isfinite(output).all():
+            raise ModelError(f"{self._model.name}: the model gives values that are no numbers", "NaN or infinity")
         scores = output[0].transpose(1, 2, 0) if self._head.layout == "NCHW" else output[0]
         scores = _resized(scores, self._model.size_wh)
         if self._head.kind == "sigmoid":

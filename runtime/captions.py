@@ -23,6 +23,9 @@ WHITE = (255, 255, 255)
 BACKING = 0.35
 """Brightness that is left of the picture behind text: white letters are readable on white."""
 
+BOTTOM_SHARE = 1 / 16
+"""Share of the height that stays clear at the bottom: time codes stand there, the rendered street's among them."""
+
 HUD_SHARE = 0.4
 """Share of the height that the lines may take; the rest is the legend's."""
 
@@ -61,14 +64,15 @@ def draw_legend(picture: Image, classes: Sequence[ClassSpec], top: int) -> None:
     """
     height, width = picture.shape[:2]
     capital = _capital_px(picture)
-    rows = (height - max(top, round(height * HUD_SHARE)) - capital) // _pitch(capital)
+    bottom = height - round(height * BOTTOM_SHARE)
+    rows = (bottom - max(top, round(height * HUD_SHARE)) - capital) // _pitch(capital)
     if not classes or rows < 1:
         return
     legend = _legend_of(tuple(spec.name for spec in classes), capital, rows, width)
     if legend is None:
         return
     panel_height, panel_width = legend.text.shape[:2]
-    backed = picture[height - panel_height :, :panel_width]
+    backed = picture[bottom - panel_height : bottom, :panel_width]
     backed[:] = cv2.addWeighted(backed, BACKING, legend.text, 1, 0)
     for spec, (x, y) in zip(classes, legend.patches_xy, strict=False):
         cv2.rectangle(backed, (x, y), (x + capital, y + capital), spec.color_rgb[::-1], cv2.FILLED)

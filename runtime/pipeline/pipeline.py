@@ -304,10 +304,13 @@ class Pipeline:
             return True
         assert isinstance(command, Failed | SinkFailed)
         self._errors.append(command.error)
-        log.error("%s: %s", command.name, command.error)
         if isinstance(command, SinkFailed):
-            return self._results is None and not any(port.attached for port in self._sink_ports)
-        return not isinstance(command.error, SourceError)
+            others_go_on = self._results is not None or any(port.attached for port in self._sink_ports)
+        else:
+            others_go_on = isinstance(command.error, SourceError)
+        if len(self._errors) > 1 or (others_go_on and not self._intake.finished):
+            log.warning("%s failed: %s", command.name, command.error)  # the first one is raised, but only at the end
+        return not others_go_on
 
     def _begin_drain(self) -> None:
         if self._state == "running":

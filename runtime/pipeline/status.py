@@ -14,7 +14,8 @@ def status_line(statistics: Statistics) -> str:
     parts = [f"{statistics.fps:5.1f} fps", f"{ledger.resolved} frames"]
     if not math.isnan(statistics.age_p50_ms):
         parts.append(f"age p50 {statistics.age_p50_ms:.0f} p99 {statistics.age_p99_ms:.0f} ms")
-    parts.append(" ".join(f"{stage} {time_ms:.1f}" for stage, time_ms in statistics.stage_ms.items()) + " ms")
+    if statistics.stage_ms:
+        parts.append(" ".join(f"{stage} {time_ms:.1f}" for stage, time_ms in statistics.stage_ms.items()) + " ms")
     drops = [f"{count} {cause.replace('_', ' ')}" for cause, count in sorted(ledger.dropped.items())]
     late = sum(account.dropped for account in ledger.sinks.values())
     if late:

@@ -22,8 +22,8 @@ class MasksSink:
     """Writes each class map, at its frame's size, as an 8 bit indexed PNG: the indices are the class ids, the palette
     holds the classes' colours, and 255 (unknown) is transparent.
 
-    The files are named by source and frame number, `drive_000012.png`; behind a reconnect with the connection's number,
-    `drive_1_000012.png`. Each appears whole or not at all. Files of the same name are replaced, others stay.
+    The files are named by source and frame number, `drive_000012.png`; behind a reconnect also by the connection's
+    number, `drive_e1_000012.png`. Each appears whole or not at all. Files of the same name are replaced, others stay.
 
     Args:
         folder: made at the first result where it is missing; the folder that it lies in has to be there.
@@ -68,7 +68,7 @@ class MasksSink:
             SinkError: the disk is full, the folder is gone or may not be written to.
         """
         frame = segmentation.frame
-        epoch = f"_{frame.epoch}" if frame.epoch else ""
+        epoch = f"_e{frame.epoch}" if frame.epoch else ""
         png = _png_bytes(segmentation.at_frame_size(), self._palette)
         try:
             path = self._folder / f"{self._prefix_of(frame.source)}{epoch}_{frame.index:06d}.png"
@@ -138,7 +138,8 @@ def _png_bytes(class_map: ClassMap, palette: bytes) -> bytes:
 
 def _palette_chunks(classes: Sequence[ClassSpec]) -> bytes:
     colors = np.zeros((256, 3), np.uint8)
-    colors[: len(classes)] = [spec.color_rgb for spec in classes]
+    for class_id, spec in enumerate(classes):
+        colors[class_id] = spec.color_rgb
     opacity = np.full(256, 255, np.uint8)
     opacity[UNKNOWN] = 0
     return _chunk(b"PLTE", colors.tobytes()) + _chunk(b"tRNS", opacity.tobytes())

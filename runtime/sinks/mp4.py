@@ -36,7 +36,7 @@ CONTAINER_OPTIONS = {
 KEYFRAME_INTERVAL_NS = 2_000_000_000
 """Time between frames that a player can jump to."""
 
-TICKS_PER_S = 90_000
+TICKS_PER_S = 60_000  # whole for all usual rates, 29.97 included; MPEG-4 part 2 allows no more than 65535
 NOMINAL_RATE = 30  # for the encoder's rate control only: each frame carries its own time
 BITS_PER_PIXEL = 0.15  # for encoders that know no constant quality
 
@@ -80,7 +80,7 @@ class Mp4Writer:
 
         Args:
             picture: (H, W, 3) uint8 BGR, C-contiguous, of the size that was announced.
-            time_ns: since the start of the recording; larger than the one before by at least 12 microseconds.
+            time_ns: since the start of the recording; larger than the one before by at least 17 microseconds.
 
         Raises:
             SinkError: the disk is full, or the encoder has failed. The file keeps what was complete.

@@ -32,11 +32,14 @@ def sink_from_uri(uri: str, classes: Sequence[ClassSpec]) -> Sink:
         from vidseg.runtime.sinks.window import WindowSink
 
         return WindowSink()
-    if (uri.endswith("/") and "://" not in uri) or Path(uri).is_dir():
+    scheme, separator, _ = uri.partition("://")
+    if separator:
+        raise UsageError(f"there are no {scheme}:// sinks", "", f"Use {KNOWN}.")  # the rest may hold a password
+    if uri.endswith("/") or (uri and Path(uri).is_dir()):
         from vidseg.runtime.sinks.masks import MasksSink
 
         return MasksSink(uri, classes)
-    if "://" not in uri and Path(uri).suffix.lower() == ".mp4":
+    if Path(uri).suffix.lower() == ".mp4":
         from vidseg.runtime.sinks.video import VideoFileSink
 
         return VideoFileSink(uri)

@@ -19,9 +19,9 @@ MAX_SIZE_WH = (1280, 800)
 
 STOP_KEYS = frozenset({ord("q"), ord("Q"), 27})  # 27 is Esc
 
-PROBE_TIMEOUT_S = 20
+PROBE_TIMEOUT_S = 10
 PROBE = """
-import os, resource, cv2
+import os, resource, {modules}
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 cv2.namedWindow("probe")
 os._exit(0)
@@ -114,19 +114,28 @@ def display_available() -> bool:
 def _obstacle() -> str:
     """Why no window can be opened; empty where one can.
 
-    Tried in a child process: Qt ends the whole process where it gets no display, or lacks a library.
+    Tried in a child process, which takes 0.3 s: Qt ends the whole process where it gets no display or lacks a library,
+    and hangs where PyAV was imported before OpenCV (their wheels bring one libxcb each, github.com/opencv/opencv/issues/
+    29195). The child imports them in this process's order.
     """
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if not display and sys.platform == "linux":
         return "no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    modules = [name for name in sys.modules if name in {"av", "cv2"}]
     try:
         probe = subprocess.run(  # noqa: S603 - our own interpreter and text
-            [sys.executable, "-c", PROBE], capture_output=True, text=True, check=False, timeout=PROBE_TIMEOUT_S
+            [sys.executable, "-c", PROBE.format(modules=", ".join(modules))],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PROBE_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
-        return f"display {display} does not answer"
+        if modules[0] == "av":
+            return "an OpenCV that hangs because PyAV was imported before it"
+        return f"no answer from display {display}"
     if probe.returncode == 0:
         return ""
     if "not implemented" in probe.stderr:
         return "an OpenCV without windows (opencv-python-headless)"
-    return f"display {display} refuses: {(probe.stderr.strip().splitlines() or ['no reason given'])[0]}"
+    return f"display {display}: {(probe.stderr.strip().splitlines() or ['refused'])[0]}"

@@ -144,7 +144,7 @@ def _open_container(path: Path) -> InputContainer:
         raise SourceOpenError(f"{path}: there is no such file", "", "Check the path.")
     try:
         # `file:` keeps names such as 12:30.mp4 from being taken for URLs; playlists may name local files only.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except OSError as error:
         raise SourceOpenError(f"{path} cannot be read", error.strerror or "") from error
     except av.FFmpegError as error:

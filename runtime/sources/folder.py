@@ -88,15 +88,21 @@ def _read_image(path: Path) -> Image:
         data = path.read_bytes()
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except (OSError, cv2.error) as error:
-        raise FrameError(f"{path} cannot be read", str(error), "It is left out.") from error
+        reason = getattr(error, "strerror", "") or str(error)
+        raise FrameError(f"{path} cannot be read", reason, "It is left out.") from error
     if image is None or _is_cut_off_jpeg(data):
         raise FrameError(f"{path} is no image, or damaged", f"{len(data)} bytes", "It is left out.")
     return cast(Image, image)
 
 
 def _is_cut_off_jpeg(data: bytes) -> bool:
-    # The decoder paints gray what is missing. A scan (SOS, FFDA) ends with EOI (FFD9); neither occurs within its data.
-    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    """True for a JPEG whose first scan has no end (ISO 10918-1, annex B): the decoder paints gray what is missing."""
+    place = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        if data[place + 1] == 0xDA:  # start of scan; behind it FFD9 is the end of the image and nothing else
+            return data.find(b"\xff\xd9", place) < 0
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 def _images_in(path: Path) -> list[Path]:
@@ -105,14 +111,13 @@ def _images_in(path: Path) -> list[Path]:
     if not path.is_dir():
         raise SourceOpenError(f"{path}: there is no such file or folder", "", "Check the path.")
     try:
-        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
+        entries = [file for file in path.iterdir() if file.is_file() and file.name[0] != "."]
     except OSError as error:
         raise SourceOpenError(f"{path} cannot be listed", error.strerror or "") from error
+    files = [file for file in entries if file.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         known = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-        raise SourceOpenError(
-            f"{path} has no image in it", f"{len(list(path.iterdir()))} other files", f"Read: {known}."
-        )
+        raise SourceOpenError(f"{path} has no image in it", f"{len(entries)} other files", f"It reads {known}.")
     return sorted(files, key=_counting_order)
 
 

@@ -24,7 +24,7 @@ def source_from_uri(uri: str, *, realtime: bool = False) -> Source:
     scheme, separator, _ = uri.partition("://")
     if separator:
         if scheme != "scene":
-            raise UsageError(f"{uri}: there is no source of the kind {scheme}://", "", f"Use {KNOWN}.")
+            raise UsageError(f"there are no {scheme}:// sources", "", f"Use {KNOWN}.")  # the rest may hold a password
         from vidseg.runtime.sources.scene import SceneSource
 
         return SceneSource.from_uri(uri)

@@ -145,7 +145,7 @@ def _run_and_report(pipeline: Pipeline, *, as_json: bool) -> int | None:
                 print_json(pipeline.statistics(), final=True)
             elif live:
                 live.update(_one_line(status_line(pipeline.statistics())), refresh=True)
-            else:
+            elif pipeline.statistics().ledger.captured:
                 print(status_line(pipeline.statistics()), file=sys.stderr)
     return None if received.number is None else int(received.number)
 

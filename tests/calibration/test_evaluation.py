@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -76,6 +78,9 @@ def test_a_yaml_map_by_name_and_number(tmp_path: Path) -> None:
         ("z: 1", "no class 'z'"),
         ("a: -1", "'-1'"),
         ("a: [", "cannot be read"),
+        ("no: 1", "no class False"),
+        ("a: 1\n0: 2", "there twice"),
+        ("", "0 for 8 classes"),
     ],
 )
 def test_a_map_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -91,7 +96,7 @@ def test_an_ignored_label_is_left_out(folders: tuple[Path, Path]) -> None:
         ids = read_labels(path).copy()
         ids[:24] = 200
         cv2.imwrite(str(path), ids)
-    with pytest.raises(DatasetError, match="id 200"):
+    with pytest.raises(DatasetError, match=r"0\.png: a label is no class .* id 200"):
         evaluate(FakeEngine((64, 48)), labelled_folder(images, labels), NAMES)
     report = evaluate(FakeEngine((64, 48)), labelled_folder(images, labels), NAMES, EvaluationOptions(ignore=200))
     assert report.matrix.sum() == 3 * 24 * 64
@@ -108,6 +113,36 @@ def test_the_report_reads_and_is_json_without_nan(folders: tuple[Path, Path]) ->
     assert document["mean_iou"] == 1.0
 
 
+def test_the_ignored_class_is_not_in_the_report_and_predicting_it_is_a_miss(folders: tuple[Path, Path]) -> None:
+    report = evaluate(FakeEngine((64, 48)), labelled_folder(*folders), NAMES, EvaluationOptions(ignore=7))
+    assert "\nh " not in report_text(report)
+    assert [entry["name"] for entry in report_document(report)["classes"]] == list("abcdefg")
+    for path in folders[1].iterdir():
+        cv2.imwrite(str(path), np.minimum(read_labels(path), 6))
+    missed = evaluate(FakeEngine((64, 48)), labelled_folder(*folders), NAMES, EvaluationOptions(ignore=7))
+    assert missed.matrix[6, -1] > 0
+    assert missed.scores.precision[6] == 1.0
+
+
+def _png(bits: int, color: int, row: bytes, palette: bytes = b"") -> bytes:
+    """A picture of 4x1 as the PNG specification has it, because OpenCV writes no palettes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 4, 1, bits, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(kind, content)
+        for kind, content in (
+            (b"IHDR", header),
+            (b"PLTE", palette),
+            (b"IDAT", zlib.compress(b"\0" + row)),
+            (b"IEND", b""),
+        )
+        if content or kind == b"IEND"
+    )
+
+
 class TestBadData:
     def test_missing_or_empty_folders(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="no such folder"):
@@ -117,8 +152,26 @@ class TestBadData:
 
     def test_an_image_without_labels(self, folders: tuple[Path, Path]) -> None:
         (folders[1] / "1.png").unlink()
-        with pytest.raises(DatasetError, match=r"no labels for 1\.png: got 1 of 3 images without"):
+        with pytest.raises(DatasetError, match=r"no labels for 1\.png: got 1 of 3 files"):
             labelled_folder(*folders)
+
+    def test_labels_without_an_image(self, folders: tuple[Path, Path]) -> None:
+        (folders[0] / "1.png").unlink()
+        with pytest.raises(DatasetError, match=r"no image for 1\.png: got 1 of 3 files"):
+            labelled_folder(*folders)
+
+    def test_hidden_files_are_passed_over(self, folders: tuple[Path, Path]) -> None:
+        (folders[0] / "._0.png").write_text("what macOS leaves on a stick")
+        assert len(labelled_folder(*folders)) == 3
+
+    @pytest.mark.parametrize(("bits", "row"), [(1, b"\xb0"), (2, b"\x1b"), (4, b"\x01\x23")])
+    def test_small_palettes_keep_ids_and_small_gray_is_refused(self, tmp_path: Path, bits: int, row: bytes) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(_png(bits, 3, row, bytes(3 << bits)))
+        assert read_labels(path).tolist() == [{1: [1, 0, 1, 1], 2: [0, 1, 2, 3], 4: [0, 1, 2, 3]}[bits]]
+        path.write_bytes(_png(bits, 0, row))
+        with pytest.raises(DatasetError, match=f"gray, {bits} bits"):
+            read_labels(path)
 
     def test_a_size_that_differs(self, folders: tuple[Path, Path]) -> None:
         cv2.imwrite(str(folders[1] / "0.png"), np.zeros((10, 20), np.uint8))

@@ -1,0 +1,42 @@
+"""A URI that opens something else than it names runs a model on the wrong thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vidseg.runtime.errors import UsageError
+from vidseg.runtime.sources.folder import FolderSource
+from vidseg.runtime.sources.opening import source_from_uri
+from vidseg.runtime.sources.scene import SceneSource
+from vidseg.runtime.sources.video import VideoSource
+
+
+def test_each_uri_opens_its_kind(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((4, 4, 3), np.uint8))
+    kinds = {
+        "scene://street?frames=3": SceneSource,
+        "drive.mp4": VideoSource,
+        "no suffix": VideoSource,
+        f"{tmp_path}": FolderSource,
+        "missing/": FolderSource,
+        f"{tmp_path}/x.png": FolderSource,
+        "missing.JPG": FolderSource,
+    }
+    for uri, kind in kinds.items():
+        assert type(source_from_uri(uri)) is kind, uri
+
+
+def test_a_name_is_the_path_that_was_given() -> None:
+    assert source_from_uri("a/drive.mp4").name == "a/drive.mp4"
+
+
+@pytest.mark.parametrize("uri", ["rtsp://user:secret@camera/1", "scnee://street", "", "/dev/null"])
+def test_what_is_not_understood_is_refused_with_what_is(uri: str) -> None:
+    with pytest.raises(UsageError, match="scene://street, a video file") as caught:
+        source_from_uri(uri)
+    assert "secret" not in str(caught.value)
+    assert caught.value.exit_code == 2

@@ -1,0 +1,188 @@
+"""The commands as a person and as a script meet them: one line on errors, the right exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.reader_material import write_clip
+from tests.tiny_models import write_tiny_bundle
+from vidseg.calibration.dataset import LabelledImage, labelled_folder
+from vidseg.calibration.evaluation import evaluate
+from vidseg.runtime.bundle import open_bundle
+from vidseg.runtime.engines.opening import open_engine
+from vidseg.runtime.frame import UNKNOWN
+from vidseg.runtime.pipeline.opening import demo_bundle_path
+from vidseg.runtime.sources.scene import SceneOptions, SceneSource
+from vidseg.runtime.sources.street.code import code_height
+from vidseg.runtime.sources.street.render import Street
+
+VIDSEG = [sys.executable, "-m", "vidseg"]
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in {"DISPLAY", "WAYLAND_DISPLAY"}}
+
+
+def vidseg(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*VIDSEG, *arguments], cwd=folder, env=_environment(), capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("material")
+    write_tiny_bundle(folder / "tiny.vidseg", (64, 48))
+    write_clip(folder / "clip.mp4", 10, (64, 48))
+    return folder
+
+
+def test_the_demo_runs_without_arguments_and_without_a_display(tmp_path: Path) -> None:
+    done = vidseg("run", "--source", "scene://street?frames=10&pace=max", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "There is no display here: the picture goes to vidseg-001.mp4" in done.stderr
+    assert (tmp_path / "vidseg-001.mp4").stat().st_size > 1000
+
+
+def test_json_is_json_and_adds_up(tmp_path: Path, material: Path) -> None:
+    done = vidseg(
+        "run", str(material / "tiny.vidseg"), "--source", str(material / "clip.mp4"), "--sink", "null://", "--sink",
+        "masks/", "--json", folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["final"] is True
+    assert (last["captured"], last["resolved"], last["dropped"], last["in_flight"]) == (10, 10, {}, 0)
+    assert last["sinks"]["null://"]["written"] == 10
+    assert len(list((tmp_path / "masks").iterdir())) == 10
+
+
+def test_the_demo_model_knows_its_street() -> None:
+    """The packaged model on streets that no training saw, judged by the project's own evaluation."""
+    bundle = open_bundle(demo_bundle_path())
+    assert demo_bundle_path().stat().st_size <= 2_000_000
+
+    def unseen() -> Iterator[LabelledImage]:
+        for seed in range(9_000, 9_010):
+            street = Street(seed, (640, 480))
+            for second in (4, 31):
+                image, labels = street.render(second * 30, float(second))
+                labels[-code_height(480) :] = UNKNOWN
+                yield LabelledImage(f"street {seed}", image, labels)
+
+    names = [spec.name for spec in bundle.manifest.output.classes]
+    with open_engine(bundle, "openvino") as engine:
+        report = evaluate(engine, unseen(), names)
+    assert report.scores.mean_iou >= 0.85
+    assert report.pictures == 20
+
+
+def test_a_frames_true_age_is_read_from_the_recording(tmp_path: Path) -> None:
+    """Frame numbers in the recorded pixels are those that were captured, in order, none twice."""
+    import av
+
+    from vidseg.runtime.sources.street.code import read_code
+
+    done = vidseg(
+        "run", "--source", "scene://street?frames=12&pace=max", "--sink", "out.mp4", "--no-hud", folder=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        codes = [read_code(frame.to_ndarray(format="bgr24")) for frame in container.decode(video=0)]
+    assert [code and code.index for code in codes] == list(range(12))
+    assert all(code and code.captured_us > 0 for code in codes)
+
+
+def test_inspect_and_evaluate_print_text_and_json(tmp_path: Path, material: Path) -> None:
+    bundle = str(material / "tiny.vidseg")
+    assert "0 blue, 1 green, 2 red" in vidseg("inspect", bundle, folder=tmp_path).stdout
+    assert json.loads(vidseg("inspect", bundle, "--json", folder=tmp_path).stdout)["task"] == "semantic"
+    samples = tmp_path / "bundle"
+    write_tiny_bundle(samples, (64, 48))
+    for kind, name in (("images", "0.png"), ("labels", "0-classes.png")):
+        (tmp_path / kind).mkdir()
+        (samples / "samples" / name).rename(tmp_path / kind / "0.png")
+    assert len(labelled_folder(tmp_path / "images", tmp_path / "labels")) == 1
+    arguments = ("evaluate", bundle, "--images", "images", "--labels", "labels")
+    assert "mean IoU        1.0000" in vidseg(*arguments, folder=tmp_path).stdout
+    assert json.loads(vidseg(*arguments, "--json", folder=tmp_path).stdout)["mean_iou"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", "nothing.vidseg"), 3, "no such bundle"),
+        (("run", "BUNDLE", "--source", "nothing.mp4", "--sink", "out.mp4"), 5, "nothing.mp4"),
+        (("run", "BUNDLE", "--source", "text.mp4", "--sink", "out.mp4"), 5, "text.mp4"),
+        (("run", "BUNDLE", "--source", "empty/", "--sink", "out.mp4"), 5, "empty"),
+        (("run", "BUNDLE", "--source", "scene://park", "--sink", "out.mp4"), 2, "no such scene"),
+        (("run", "BUNDLE", "--sink", "ftp://x"), 2, "ftp"),
+        (("run", "BUNDLE", "--sink", "window://"), 6, "no window can be opened"),
+        (("run", "BUNDLE", "--sink", "missing/out.mp4"), 1, "no folder"),
+        (("run", "BUNDLE", "--source", "CLIP", "--source", "CLIP", "--sink", "null://"), 2, "two sources are the same"),
+        (("inspect", "text.mp4"), 3, "not a bundle"),
+        (("evaluate", "BUNDLE", "--images", "nothing", "--labels", "nothing"), 3, "no such folder"),
+        (("export", "text.mp4", "--out", "x.vidseg", "--labels", "camvid"), 3, "not an ONNX model"),
+        (("export", "text.mp4", "--out", "x.vidseg", "--size", "big"), 2, "width x height"),
+        (("export", "text.mp4", "--out", "x.vidseg", "--mean", "1,2"), 2, "--mean"),
+        (("export", "text.mp4", "--out", "x.vidseg", "--std", "0"), 2, "not 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_the_right_code(
+    tmp_path: Path, material: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    places = {"BUNDLE": str(material / "tiny.vidseg"), "CLIP": str(material / "clip.mp4")}
+    done = vidseg(*(places.get(argument, argument) for argument in arguments), folder=tmp_path)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("vidseg: ")]
+    assert done.returncode == code, done.stderr
+    assert len(errors) == 1, done.stderr
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unknown_option_is_a_usage_error(tmp_path: Path) -> None:
+    done = vidseg("run", "--no-such-option", folder=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_in_time_with_the_file_whole(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    import av
+
+    running = subprocess.Popen(
+        [*VIDSEG, "run", "--source", "scene://street?size=160x120", "--sink", "out.mp4", "--json"],
+        cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    written = 0
+    while written == 0:  # ends with the test's own timeout
+        written = json.loads(running.stdout.readline())["sinks"]["out.mp4"]["written"]
+    running.send_signal(number)
+    output, _ = running.communicate(timeout=10)
+    assert running.returncode == code
+    last = json.loads(output.splitlines()[-1])
+    assert last["in_flight"] == 0
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == last["sinks"]["out.mp4"]["written"]
+
+
+def test_labels_of_a_scene_are_those_of_its_frames() -> None:
+    source = SceneSource(SceneOptions(size_wh=(64, 48), seed=3))
+    image, labels = Street(3, (64, 48)).render(5, 5 / 30)
+    labels[-code_height(48) :] = UNKNOWN
+    assert np.array_equal(source.labels(5), labels)
+    assert image.shape == (48, 64, 3)
