@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -108,6 +109,7 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
         ConfigurationError: class names or the place of the bundle do not fit.
         SourceError: the frames cannot be read.
     """
+    _check_extra()
     check_place(request.out, overwrite=request.overwrite)
     model = load_model(request.model, request.size_wh)
     classes, origin = _classes(request, model)
@@ -142,6 +144,14 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
     )
     write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
     return ExportReport(request.out, accuracy, frames.source, request.frames is not None)
+
+
+def _check_extra() -> None:
+    missing = [module for module in ("onnx", "onnx_ir", "onnxslim") if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ConfigurationError(
+            "exporting needs more packages", f"no {', '.join(missing)}", 'Install them: pip install "vidseg[export]".'
+        )
 
 
 def _classes(request: ExportRequest, model: LoadedModel) -> tuple[tuple[ClassSpec, ...], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def test_every_vidseg_command_works_in_the_order_given(folder: Path) -> None:
         assert len(done.stdout.splitlines()) == 21
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 def test_the_demo_script_sets_itself_up_and_shows_masks(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "checkout"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "*cache*", ".types", "build", "tests"))
@@ -89,3 +90,17 @@ def test_the_demo_script_sets_itself_up_and_shows_masks(folder: Path, tmp_path: 
     assert "There is no display here" in done.stderr
     assert (copy / ".venv/bin/vidseg").exists()
     assert (folder / "vidseg-001.mp4").stat().st_size > 1000
+    refused = subprocess.run(
+        [copy / ".venv/bin/vidseg", "export", "model.onnx", "--out", "x.vidseg"],
+        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 3
+    assert 'Install them: pip install "vidseg[export]"' in refused.stderr
+    (install,) = [command for command in _commands() if "pip install" in command]
+    subprocess.run(shlex.split(install), cwd=copy, check=True, timeout=230)
+    exported = subprocess.run(
+        [copy / ".venv/bin/vidseg", "export", "model.onnx", "--labels", "classes.txt", "--out", "x.vidseg"],
+        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert exported.returncode == 0, exported.stderr
+    assert (folder / "x.vidseg").exists()

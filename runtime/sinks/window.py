@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -85,7 +86,7 @@ class WindowSink:
         if not self._is_open:
             return
         key = cv2.waitKey(1) & 0xFF
-        if key in STOP_KEYS or cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
+        if key in STOP_KEYS or not _is_visible():
             self._stop_requested = True
             raise StopRequested
 
@@ -93,7 +94,8 @@ class WindowSink:
         """Close the window. Idempotent."""
         if self._is_open:
             self._is_open = False
-            cv2.destroyAllWindows()
+            with contextlib.suppress(cv2.error):  # a person has closed it
+                cv2.destroyWindow(TITLE)
             cv2.waitKey(1)  # the window goes when its events are handled
 
     def _open(self, picture: Image) -> None:
@@ -103,6 +105,13 @@ class WindowSink:
         scale = min(1.0, MAX_SIZE_WH[0] / width, MAX_SIZE_WH[1] / height)
         cv2.resizeWindow(TITLE, round(width * scale), round(height * scale))
         self._is_open = True
+
+
+def _is_visible() -> bool:
+    try:
+        return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+    except cv2.error:  # Qt has let go of the last window
+        return False
 
 
 def display_available() -> bool:
@@ -115,8 +124,8 @@ def _obstacle() -> str:
     """Why no window can be opened; empty where one can.
 
     Tried in a child process, which takes 0.3 s: Qt ends the whole process where it gets no display or lacks a library,
-    and hangs where PyAV was imported before OpenCV (their wheels bring one libxcb each, github.com/opencv/opencv/issues/
-    29195). The child imports them in this process's order.
+    and hangs where PyAV was imported before OpenCV (each wheel brings a libxcb; issue 29195 of opencv/opencv). The
+    child imports them in this process's order.
     """
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if not display and sys.platform == "linux":
