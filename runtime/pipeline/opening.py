@@ -21,6 +21,8 @@ from vidseg.runtime.sinks.opening import sink_from_uri
 from vidseg.runtime.sources import Source
 from vidseg.runtime.sources.opening import source_from_uri
 
+HUD_INTERVAL_NS = 250_000_000
+
 SinkLike: TypeAlias = Sink | str | Callable[[Segmentation], object]
 
 
@@ -76,16 +78,30 @@ def open_pipeline(
     realtime = options.realtime or any(sink.main_thread for sink in ready_sinks)
     overlay = Overlay(classes, alpha=options.alpha, legend=options.legend)
 
-    def draw(segmentation: Segmentation, statistics: Statistics) -> Image:
-        return overlay.draw(segmentation, hud_lines(statistics) if options.hud else ())
-
     return Pipeline(
         [source_from_uri(source, realtime=realtime) if isinstance(source, str) else source for source in sources],
         lambda: open_engine(opened, options.engine),
         ready_sinks,
         options=PipelineOptions(fit=opened.manifest.input.fit, every_frame=options.every_frame),
-        draw=draw,
+        draw=_Picture(overlay, hud=options.hud).draw,
     )
+
+
+class _Picture:
+    """An overlay with a HUD whose numbers stand still long enough to be read."""
+
+    def __init__(self, overlay: Overlay, *, hud: bool) -> None:
+        self._overlay = overlay
+        self._hud = hud
+        self._lines: tuple[str, ...] = ()
+        self._due_ns = 0
+
+    def draw(self, segmentation: Segmentation, statistics: Callable[[], Statistics]) -> Image:
+        now_ns = segmentation.frame.captured_ns
+        if self._hud and now_ns >= self._due_ns:
+            self._lines = hud_lines(statistics())
+            self._due_ns = now_ns + HUD_INTERVAL_NS
+        return self._overlay.draw(segmentation, self._lines)
 
 
 def _sink(sink: SinkLike, number: int, bundle: Bundle) -> Sink:

@@ -29,7 +29,7 @@ from vidseg.runtime.sources import Source
 log = logging.getLogger(__name__)
 
 State: TypeAlias = Literal["new", "running", "draining", "aborting", "stopped"]
-Draw: TypeAlias = Callable[[Segmentation, Statistics], Image]
+Draw: TypeAlias = Callable[[Segmentation, Callable[[], Statistics]], Image]
 
 ABORT_GRACE_S = 5.0
 """How long threads may take to end once everything was given up, before they are named as survivors."""
@@ -71,7 +71,7 @@ class Pipeline:
         open_engine: called in the thread that infers; called again once if inference fails twice in a row.
         sinks: their names differ. A sink that fails is detached; the run ends when none is left.
         options: see `PipelineOptions`.
-        draw: makes the picture for sinks that want one, from a result and the statistics.
+        draw: makes the picture for sinks that want one, from a result and a callable that gives the statistics.
         clock: the time that everything goes by.
 
     Raises:
@@ -146,7 +146,7 @@ class Pipeline:
             self._inferred,
             ports,
             self._books,
-            None if draw is None else lambda segmentation: draw(segmentation, self.statistics()),
+            None if draw is None else lambda segmentation: draw(segmentation, self.statistics),
             self._lossless.__getitem__,
         )
         for port in self._sink_ports:

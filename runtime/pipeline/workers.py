@@ -70,8 +70,10 @@ class SourceWorker:
             if self._bad and not self._good and not self._stop.is_set():
                 raise SourceOpenError(f"{self._source.name}: no frame can be read", f"{self._bad} bad ones")
         finally:
-            self._source.close()
-            self._intake.finish(self._source.name)
+            try:
+                self._source.close()
+            finally:
+                self._intake.finish(self._source.name)
 
     def _read_one(self) -> bool:
         ledger = self._books.ledger

@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 class FragmentFile:
-    """A binary file for a muxer to write to. What is cut off by an error is taken back.
+    """A binary file for a muxer to write to: what an error cuts off is taken back.
 
-    It begins under a hidden name; `publish` gives it its own and replaces what was there. Once a write has failed,
-    the file is cut back to the last `keep()` and every further write fails as well: a muxer ignores errors in its last
-    writes and would then mark a file as finished that is not.
+    It begins under a hidden name; `publish` gives it its own and replaces what was there. Once a write has failed, the
+    file is cut back to the last `keep()` and every further write fails as well. Changes of what was kept wait for
+    `finish()`: a muxer ignores errors in its last writes, and would mark a file as finished that is not.
 
     Args:
         path: where it appears.
@@ -25,9 +25,10 @@ class FragmentFile:
         self._path = path
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._file = FileIO(self._part, "w")
-        self.is_published = False
         self._kept = 0
         self._end = 0
+        self._changes: list[tuple[int, bytes]] = []
+        self.is_published = False
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
@@ -37,15 +38,18 @@ class FragmentFile:
             OSError: it did not work, now or before.
         """
         self.check()
-        left = memoryview(data)
+        place = self._file.tell()
+        if place < self._kept:
+            self._changes.append((place, bytes(data)))
+            self._file.seek(place + len(data))
+            return len(data)
         try:
-            while left:
-                left = left[self._file.write(left) or 0 :]
+            self._write_all(data)
         except OSError as error:
             self.error = error
             self._file.truncate(self._kept)
             raise
-        self._end = max(self._end, self._file.tell())
+        self._end = max(self._end, place + len(data))
         return len(data)
 
     def check(self) -> None:
@@ -71,6 +75,18 @@ class FragmentFile:
         self._kept = self._end
         return has_grown
 
+    def finish(self) -> None:
+        """The muxer has ended without an error: make the changes that had to wait, and publish.
+
+        Raises:
+            OSError: it did not work, now or before.
+        """
+        self.check()
+        for place, data in self._changes:
+            self._file.seek(place)
+            self._write_all(data)
+        self.publish()
+
     def publish(self) -> None:
         """Give the file its name. Idempotent.
 
@@ -86,3 +102,8 @@ class FragmentFile:
         self._file.close()
         if not self.is_published:
             self._part.unlink(missing_ok=True)
+
+    def _write_all(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) or 0 :]

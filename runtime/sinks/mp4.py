@@ -126,9 +126,8 @@ class Mp4Writer:
             if self._file.error is None:
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
-                self._file.check()
                 if self._has_header:
-                    self._file.publish()
+                    self._file.finish()
         except (OSError, FFmpegError) as error:
             raise self._failure(error) from error
         finally:

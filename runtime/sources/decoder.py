@@ -144,7 +144,7 @@ def _open_container(path: Path) -> InputContainer:
         raise SourceOpenError(f"{path}: there is no such file", "", "Check the path.")
     try:
         # `file:` keeps names such as 12:30.mp4 from being taken for URLs; playlists may name local files only.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = _open_leniently(f"file:{path}", {"protocol_whitelist": "file"})
     except OSError as error:
         raise SourceOpenError(f"{path} cannot be read", error.strerror or "") from error
     except av.FFmpegError as error:
@@ -153,6 +153,16 @@ def _open_container(path: Path) -> InputContainer:
         container.close()
         raise _no_video(path, "text")
     return container
+
+
+def _open_leniently(name: str, options: dict[str, str]) -> InputContainer:
+    """Open with tags of any encoding. PyAV 19 replaces what is no UTF-8 by itself and has no argument for it."""
+    import av
+
+    try:
+        return av.open(name, options=options, metadata_errors="replace")
+    except TypeError:
+        return av.open(name, options=options)
 
 
 def _no_video(path: Path, reason: str) -> SourceOpenError:

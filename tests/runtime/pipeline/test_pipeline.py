@@ -398,3 +398,14 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Pipeline([MemorySource(1), MemorySource(1)], _engine())
     with pytest.raises(UsageError, match="wants pictures"):
         Pipeline([MemorySource(1)], _engine(), [CollectingSink(wants_picture=True)])
+
+
+def test_a_source_that_fails_while_it_is_closed_does_not_hang_the_run() -> None:
+    class Unclosable(MemorySource):
+        def close(self) -> None:
+            raise SourceLostError("cannot be closed")
+
+    sink = CollectingSink()
+    with pytest.raises(SourceLostError, match="cannot be closed"):
+        Pipeline([Unclosable(10)], _engine(), [sink]).run()
+    assert sink.indices == list(range(10))

@@ -253,7 +253,7 @@ def _sound_with_a_cover(path: Path) -> None:
         sound = cast("AudioStream", container.add_stream("aac", rate=8000))
         cover = cast("VideoStream", container.add_stream("png", rate=1))
         cover.width, cover.height, cover.pix_fmt = 64, 64, "rgb24"
-        cover.disposition = Disposition.attached_pic
+        cover.disposition = cast("Disposition", Disposition.attached_pic.value)  # PyAV 17 takes the number only
         container.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")))
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         samples.sample_rate = 8000
