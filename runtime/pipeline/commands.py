@@ -10,14 +10,16 @@ from vidseg.runtime.pipeline.ports import SinkPort
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """End the sources and deliver what is on its way; give up after `timeout_s`."""
+    """End the sources and deliver what is on its way; abort after `timeout_s`."""
 
     timeout_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Give up what is on its way."""
+    """Give up what is on its way; threads that are alive after `grace_s` are named as survivors."""
+
+    grace_s: float
 
 
 @dataclass(frozen=True, slots=True)

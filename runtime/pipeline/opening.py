@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.engines.opening import EngineName, open_engine
+from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.overlay import Overlay
 from vidseg.runtime.pipeline.pipeline import Pipeline, PipelineOptions
@@ -68,12 +69,13 @@ def open_pipeline(
 
     Raises:
         BundleError: the bundle is missing or damaged.
-        UsageError: a URI that is not understood.
+        UsageError: a URI that is not understood, or a sink that would overwrite a source or another sink.
         DeviceError: a window without a display.
     """
     options = options or OpenOptions()
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle or demo_bundle_path())
     classes = opened.manifest.output.classes
+    _refuse_overwriting(_paths(sources), _paths(sinks))
     ready_sinks = [_sink(sink, number, opened) for number, sink in enumerate(sinks)]
     realtime = options.realtime or any(sink.main_thread for sink in ready_sinks)
     overlay = Overlay(classes, alpha=options.alpha, legend=options.legend)
@@ -85,6 +87,18 @@ def open_pipeline(
         options=PipelineOptions(fit=opened.manifest.input.fit, every_frame=options.every_frame),
         draw=_Picture(overlay, hud=options.hud).draw,
     )
+
+
+def _paths(names: Sequence[object]) -> list[Path]:
+    return [Path(name) for name in names if isinstance(name, str) and "://" not in name]
+
+
+def _refuse_overwriting(read: Sequence[Path], written: Sequence[Path]) -> None:
+    for number, path in enumerate(written):
+        for other in (*read, *written[:number]):
+            if path.resolve() == other.resolve():
+                what = "is read" if other in read else "is written by another sink"
+                raise UsageError(f"{path} {what}", "the same file or folder as a sink", "Name another one.")
 
 
 class _Picture:

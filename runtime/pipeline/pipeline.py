@@ -34,6 +34,9 @@ Draw: TypeAlias = Callable[[Segmentation, Callable[[], Statistics]], Image]
 ABORT_GRACE_S = 5.0
 """How long threads may take to end once everything was given up, before they are named as survivors."""
 
+OVERDUE_GRACE_S = 1.0
+"""The same behind a drain that did not end in its time: a hung source has had its chance."""
+
 PUMP_INTERVAL_S = 0.02
 """How often a window is served while no result comes."""
 
@@ -225,7 +228,7 @@ class Pipeline:
 
     def abort(self) -> None:
         """Give up what is on its way and finish the sinks' files; returns at once. Safe in signal handlers."""
-        self._commands.put(Abort())
+        self._commands.put(Abort(ABORT_GRACE_S))
 
     def stop(self, timeout_s: float = ABORT_GRACE_S) -> None:
         """Abort and wait for the end. Works in every state and as often as one likes.
@@ -284,7 +287,7 @@ class Pipeline:
                 if self._state == "aborting":
                     self._survivors = sorted(alive)
                     break
-                command = Abort()
+                command = Abort(OVERDUE_GRACE_S)
             if isinstance(command, Ended):
                 alive.discard(command.name)
             elif isinstance(command, Drain):
@@ -293,7 +296,7 @@ class Pipeline:
                     deadline = monotonic() + command.timeout_s
             elif self._is_fatal(command) and self._state != "aborting":
                 self._begin_abort()
-                deadline = monotonic() + ABORT_GRACE_S
+                deadline = monotonic() + (command.grace_s if isinstance(command, Abort) else ABORT_GRACE_S)
         for thread in self._threads.values():
             thread.join(0 if self._survivors else None)
         self._state = "stopped"

@@ -9,8 +9,8 @@ from types import FrameType
 
 from vidseg.runtime.pipeline.pipeline import Pipeline
 
-TERM_DRAIN_S = 4.0
-"""SIGTERM ends the process within 5 s: what is not delivered after this time is given up."""
+TERM_DRAIN_S = 3.5
+"""SIGTERM ends the process within 5 s, a hung source included: what is not delivered by then is given up."""
 
 
 class Received:
@@ -21,7 +21,7 @@ class Received:
 
 @contextmanager
 def signals_end(pipeline: Pipeline) -> Iterator[Received]:
-    """While this is open, the first SIGINT drains `pipeline`, a second aborts it, and SIGTERM drains it for 4 s.
+    """While this is open, the first SIGINT drains `pipeline`, a second aborts it, and SIGTERM drains it for 3.5 s.
 
     Main thread only. The handlers that were there before come back at the end.
     """

@@ -69,9 +69,10 @@ class Meters:
         with self._lock:
             self._stages_ns[stage].append(elapsed_ns)
 
-    def record_result(self, now_ns: int, age_ms: float) -> None:
+    def record_result(self, age_ms: float) -> None:
         """A result was handed over."""
         with self._lock:
+            now_ns = self._clock.now_ns()
             if not self._results:
                 self._first_ns = now_ns
             self._results += 1

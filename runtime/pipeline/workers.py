@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -262,16 +262,19 @@ class RenderWorker:
             height, width = inferred.class_map.shape
             class_map = inferred.placement.without_padding(inferred.class_map)
             affine = inferred.placement.grid_from_frame((width, height))
-            now_ns = self._books.clock.now_ns()
-            segmentation = Segmentation(frame, class_map, affine, (now_ns - frame.captured_ns) / 1e6)
-            picture = self._picture(segmentation)
+            undrawn = Segmentation(frame, class_map, affine, self._age_ms(frame))
+            picture = self._picture(undrawn)
+            segmentation = replace(undrawn, age_ms=self._age_ms(frame))
         except BaseException:
             ledger.drop(frame, "failed")
             raise
         for port in self._ports:
             port.offer(segmentation, picture, wait=self._lossless(frame.source))
-        self._books.meters.record_result(now_ns, segmentation.age_ms)
+        self._books.meters.record_result(segmentation.age_ms)
         ledger.resolve(frame)
+
+    def _age_ms(self, frame: Frame) -> float:
+        return (self._books.clock.now_ns() - frame.captured_ns) / 1e6
 
     def _picture(self, segmentation: Segmentation) -> Image | None:
         if self._draw is None or not any(port.wants_picture for port in self._ports):

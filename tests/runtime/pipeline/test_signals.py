@@ -9,7 +9,9 @@ import threading
 import pytest
 
 from tests.fakes import CollectingSink, MemorySource
+from vidseg.runtime.clock import SystemClock
 from vidseg.runtime.engines.fake import FakeEngine
+from vidseg.runtime.errors import StopTimeoutError
 from vidseg.runtime.pipeline import Pipeline, signals_end
 
 pytestmark = pytest.mark.timeout(30)
@@ -63,3 +65,26 @@ def test_a_second_sigint_gives_up_what_is_on_its_way_and_still_closes_the_sink()
     assert ledger.balanced
     assert ledger.in_flight == 0
     assert sink.closed == 1
+
+
+def test_sigterm_ends_in_5_s_with_files_closed_although_a_source_hangs() -> None:
+    released = threading.Event()
+    clock = SystemClock()
+    killed_ns: list[int] = []
+
+    def hang(at: int, _stop: threading.Event) -> None:
+        if at == 3:
+            killed_ns.append(clock.now_ns())
+            os.kill(os.getpid(), signal.SIGTERM)
+            released.wait(20)  # as a read from a dead network share would, whatever else happens
+
+    sink = CollectingSink()
+    pipeline = Pipeline([MemorySource(10**9, gate=hang)], lambda: FakeEngine((16, 12)), [sink])
+    try:
+        with signals_end(pipeline), pytest.raises(StopTimeoutError, match="source memory"):
+            pipeline.run()
+        assert (clock.now_ns() - killed_ns[0]) / 1e9 < 5
+        assert sink.indices == [0, 1, 2]
+        assert sink.closed == 1
+    finally:
+        released.set()
