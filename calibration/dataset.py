@@ -6,15 +6,13 @@ import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import cv2
 import numpy as np
 
 from vidseg.runtime.errors import DatasetError
 from vidseg.runtime.frame import ClassMap, Image
+from vidseg.runtime.sources.image import IMAGE_SUFFIXES, image_from_bytes
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 LABEL_SUFFIXES = frozenset({".png"})
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -106,13 +104,10 @@ def _by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
 
 def _read_image(path: Path) -> Image:
     data = _content_of(path)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # empty, or far too large
-        image = None
+    image = image_from_bytes(data)
     if image is None:
         raise DatasetError(f"{path}: not a picture, or a damaged one", f"{len(data)} bytes", "Copy it again.")
-    return cast(Image, image)
+    return image
 
 
 def read_labels(path: Path) -> ClassMap:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
-from typing import cast
-
-import cv2
-import numpy as np
 
 from vidseg.runtime.clock import Clock
 from vidseg.runtime.errors import FrameError, SourceOpenError
 from vidseg.runtime.frame import Frame, Image
+from vidseg.runtime.sources.image import IMAGE_SUFFIXES, image_from_bytes
 from vidseg.runtime.sources.pacing import Pacer
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 
 INTERVAL_NS = 100_000_000
 """Images have no time of their own: they are stamped as ten a second, which an eye can follow."""
@@ -79,30 +74,14 @@ class FolderSource:
 
 
 def _read_image(path: Path) -> Image:
-    """An image file as (H, W, 3) uint8 BGR, upright.
-
-    Raises:
-        FrameError: it cannot be read, is no image, or is cut off.
-    """
     try:
         data = path.read_bytes()
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except (OSError, cv2.error) as error:
-        reason = getattr(error, "strerror", "") or str(error)
-        raise FrameError(f"{path} cannot be read", reason, "It is left out.") from error
-    if image is None or _is_cut_off_jpeg(data):
+    except OSError as error:
+        raise FrameError(f"{path} cannot be read", error.strerror or "", "It is left out.") from error
+    image = image_from_bytes(data)
+    if image is None:
         raise FrameError(f"{path} is no image, or damaged", f"{len(data)} bytes", "It is left out.")
-    return cast(Image, image)
-
-
-def _is_cut_off_jpeg(data: bytes) -> bool:
-    """True for a JPEG whose first scan has no end (ISO 10918-1, annex B): the decoder paints gray what is missing."""
-    place = 2 if data.startswith(b"\xff\xd8") else len(data)
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        if data[place + 1] == 0xDA:  # start of scan; behind it FFD9 is the end of the image and nothing else
-            return data.find(b"\xff\xd9", place) < 0
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return False
+    return image
 
 
 def _images_in(path: Path) -> list[Path]:

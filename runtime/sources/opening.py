@@ -33,7 +33,8 @@ def source_from_uri(uri: str, *, realtime: bool = False) -> Source:
     path = Path(uri)
     if path.is_char_device() or path.is_block_device():
         raise UsageError(f"{uri}: devices are no sources yet", "", f"Use {KNOWN}.")
-    from vidseg.runtime.sources.folder import IMAGE_SUFFIXES, FolderSource
+    from vidseg.runtime.sources.folder import FolderSource
+    from vidseg.runtime.sources.image import IMAGE_SUFFIXES
 
     if uri.endswith("/") or path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         return FolderSource(path, realtime=realtime)
