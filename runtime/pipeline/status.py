@@ -9,18 +9,21 @@ from vidseg.runtime.pipeline.statistics import Statistics
 
 
 def status_line(statistics: Statistics) -> str:
-    """Frames a second, age, median time of each stage, and drops by cause, in one line."""
+    """Frames a second, age, drops by cause, and the median time of each stage, in one line.
+
+    What matters most comes first: a narrow terminal cuts the end off.
+    """
     ledger = statistics.ledger
     parts = [f"{statistics.fps:5.1f} fps", f"{ledger.resolved} frames"]
     if not math.isnan(statistics.age_p50_ms):
         parts.append(f"age p50 {statistics.age_p50_ms:.0f} p99 {statistics.age_p99_ms:.0f} ms")
-    if statistics.stage_ms:
-        parts.append(" ".join(f"{stage} {time_ms:.1f}" for stage, time_ms in statistics.stage_ms.items()) + " ms")
     drops = [f"{count} {cause.replace('_', ' ')}" for cause, count in sorted(ledger.dropped.items())]
     late = sum(account.dropped for account in ledger.sinks.values())
     if late:
         drops.append(f"{late} at sinks")
     parts.append("dropped " + (", ".join(drops) or "none"))
+    if statistics.stage_ms:
+        parts.append(" ".join(f"{stage} {time_ms:.1f}" for stage, time_ms in statistics.stage_ms.items()) + " ms")
     return "  |  ".join(parts)
 
 
