@@ -29,20 +29,21 @@ def read_folder(path: Path) -> dict[str, bytes]:
     """
     members: dict[str, bytes] = {}
     total = 0
-    for found in sorted(path.rglob("*")):
-        name = found.relative_to(path).as_posix()
-        mode = found.lstat().st_mode
-        if stat.S_ISDIR(mode):
-            continue
-        if not stat.S_ISREG(mode):
-            raise BundleError(f"{path}: {name} is no plain file", "a link or device", "Copy the file itself.")
-        _check_name(path, name)
-        total += found.stat().st_size
-        _check_amount(path, len(members) + 1, total)
-        try:
+    try:
+        for found in path.rglob("*"):
+            status = found.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                continue
+            name = found.relative_to(path).as_posix()
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{path}: {name} is no plain file", "a link or device", "Copy the file itself.")
+            _check_name(path, name)
+            total += status.st_size
+            _check_amount(path, len(members) + 1, total)
             members[name] = found.read_bytes()
-        except OSError as error:
-            raise BundleError(f"{path}: {name} cannot be read", os.strerror(error.errno or 0)) from error
+    except OSError as error:
+        unreadable = error.filename or path
+        raise BundleError(f"{path}: {unreadable} cannot be read", os.strerror(error.errno or 0)) from error
     return members
 
 

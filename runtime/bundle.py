@@ -88,7 +88,7 @@ def open_bundle(path: Path | str) -> Bundle:
     """
     path = Path(path)
     if path.is_dir():
-        members = read_folder(path)
+        members = read_folder(path) if (path / MANIFEST).exists() else {}  # it may be any folder, even the root
     elif path.is_file():
         members = read_zip(path)
     else:

@@ -136,6 +136,8 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
         open_bundle(tmp_path / "nothing")
     with pytest.raises(BundleError, match="no manifest"):
         open_bundle(tmp_path)
+    with pytest.raises(BundleError, match="no manifest"):
+        open_bundle("/")
     (tmp_path / "text.vidseg").write_text("hello")
     with pytest.raises(BundleError, match="not a bundle"):
         open_bundle(tmp_path / "text.vidseg")
