@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from vidseg.calibration.dataset import LabelledImage
 from vidseg.calibration.metrics import ConfusionMatrix, Scores
-from vidseg.runtime.engines import Engine
 from vidseg.runtime.errors import ConfigurationError, DatasetError
-from vidseg.runtime.frame import UNKNOWN, ClassMap, Frame, Image, Segmentation
-from vidseg.runtime.geometry import Fit, placement_of
+from vidseg.runtime.frame import UNKNOWN, Image, Segmentation
 
 Progress: TypeAlias = Callable[[int], None]
 
@@ -26,13 +24,11 @@ class EvaluationOptions:
     """How predictions are compared with labels.
 
     Attributes:
-        fit: how an image is laid on the model's input.
         ignore: label id that is left out.
         mapping: label id by the model's class id; UNKNOWN for a class that is in no label (predicting it is a miss).
             None where the ids are the same.
     """
 
-    fit: Fit = "stretch"
     ignore: int = UNKNOWN
     mapping: tuple[int, ...] | None = None
 
@@ -61,7 +57,7 @@ class EvaluationReport:
 
 
 def evaluate(
-    engine: Engine,
+    segment: Callable[[Image], Segmentation],
     dataset: Iterable[LabelledImage],
     class_names: Sequence[str],
     options: EvaluationOptions | None = None,
@@ -73,7 +69,7 @@ def evaluate(
     one. Where such an id is in the labels but no class leads to it, it scores 0: the model misses it.
 
     Args:
-        engine: a loaded model.
+        segment: what is measured: a `Segmenter`, or any callable from (H, W, 3) uint8 BGR to a result.
         dataset: see `labelled_folder`.
         class_names: of the model's classes.
         options: see `EvaluationOptions`.
@@ -92,28 +88,12 @@ def evaluate(
     matrix = ConfusionMatrix(len(names), options.ignore)
     done = 0
     for item in dataset:
-        matrix.add(item.label, table[predict(engine, item.image, options.fit)], item.name)
+        matrix.add(item.label, table[segment(item.image).at_frame_size()], item.name)
         done += 1
         progress(done)
     if not done:
         raise DatasetError("there is nothing to evaluate", "no picture", "Give at least one labelled picture.")
     return EvaluationReport(names, options.ignore, done, matrix.counts, matrix.scores())
-
-
-def predict(engine: Engine, image: Image, fit: Fit) -> ClassMap:
-    """The class map of one image, (H, W, 3) uint8 BGR, at its size: (H, W) uint8; 255 where the model did not look.
-
-    The image becomes read-only.
-
-    Raises:
-        EngineError: inference failed.
-    """
-    _, height, width, _ = engine.input_shape_nhwc
-    placement = placement_of((image.shape[1], image.shape[0]), (width, height), fit)
-    class_map = engine.enqueue(placement.input_from_frame(image)[None]).result()["class_map"][0]
-    affine = placement.grid_from_frame((class_map.shape[1], class_map.shape[0]))
-    frame = Frame("image", 0, 0, 0, 0, "pts", image)
-    return Segmentation(frame, placement.without_padding(class_map), affine, 0.0).at_frame_size()
 
 
 def read_mapping(path: Path | str, class_names: Sequence[str]) -> tuple[int, ...]:

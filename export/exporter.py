@@ -18,7 +18,7 @@ from vidseg.export.labels import Label, check_count, colored, read_labels
 from vidseg.export.model import LoadedModel, load_model
 from vidseg.export.verify import OriginalModel, check_agreement, engines_for_check
 from vidseg.runtime.bundle_writer import check_place, write_bundle
-from vidseg.runtime.engines import Engine
+from vidseg.runtime.engines import Engine, predict
 from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
 from vidseg.runtime.frame import Image
 from vidseg.runtime.geometry import Fit, placement_of
@@ -194,7 +194,7 @@ def _samples(engine: Engine, images: Iterable[Image]) -> tuple[tuple[SampleSpec,
     members: dict[str, bytes] = {}
     for number, image in enumerate(images):
         spec = SampleSpec(image=f"samples/{number}.png", class_map=f"samples/{number}-classes.png")
-        class_map = engine.enqueue(image[None]).result()["class_map"][0]
+        class_map = predict(engine, image).class_map
         for name, picture in ((spec.image, image), (spec.class_map, class_map)):
             members[name] = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
         specs.append(spec)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from vidseg.export.head import Head, scores_before_softmax
 from vidseg.export.model import MAX_IR, LoadedModel, inner_nodes
-from vidseg.runtime.engines.contract import INPUT, OUTPUT
+from vidseg.runtime.decoding import CLASS_MAP
+from vidseg.runtime.engines.graph import INPUT
 from vidseg.runtime.manifest import InputSpec
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def fuse(model: LoadedModel, head: Head, spec: InputSpec) -> bytes:
     graph.node.extend(nodes)
     width, height = model.size_wh
     _replace(graph.input, onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, [1, height, width, 3]))
-    _replace(graph.output, onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.UINT8, [1, height, width]))
+    _replace(graph.output, onnx.helper.make_tensor_value_info(CLASS_MAP, onnx.TensorProto.UINT8, [1, height, width]))
     del graph.value_info[:]
     del fused.metadata_props[:]
     graph.name, graph.doc_string, fused.doc_string = "vidseg", "", ""
@@ -133,7 +134,7 @@ def _postprocessing(graph: onnx.GraphProto, model: LoadedModel, head: Head) -> l
         chain.add("ArgMax", axis=1, keepdims=0)
         chain.add("Cast", to=onnx.TensorProto.FLOAT)  # TensorRT 8.5 casts no int64 to uint8
     chain.add("Cast", to=onnx.TensorProto.UINT8)
-    return chain.end_as(OUTPUT)
+    return chain.end_as(CLASS_MAP)
 
 
 class _Chain:
@@ -170,7 +171,7 @@ def _replace(values: Any, only: Any) -> None:
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
     """Remove nodes and weights that nothing reads: those behind outputs that were not chosen."""
-    wanted = {OUTPUT}
+    wanted = {CLASS_MAP}
     kept = []
     for node in reversed(graph.node):
         if wanted & set(node.output):

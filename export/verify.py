@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from vidseg.export.head import Head
 from vidseg.export.model import LoadedModel
-from vidseg.runtime.engines import Engine
+from vidseg.runtime.engines import Engine, predict
+from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vidseg.runtime.engines.openvino import OpenVinoEngine
 from vidseg.runtime.errors import ModelError
@@ -82,9 +83,9 @@ def _resized(scores: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:
 
 def engines_for_check(content: bytes, name: str) -> dict[str, Engine]:
     """The exported graph in every engine that is installed here."""
-    engines: dict[str, Engine] = {"onnxruntime": OnnxRuntimeEngine(content, name)}
+    engines: dict[str, Engine] = {"onnxruntime": OnnxRuntimeEngine(content, GraphOptions(name))}
     if importlib.util.find_spec("openvino"):
-        engines["openvino"] = OpenVinoEngine(content, name)
+        engines["openvino"] = OpenVinoEngine(content, GraphOptions(name))
     return engines
 
 
@@ -100,7 +101,7 @@ def check_agreement(
     for image in images:
         wanted = original.class_map(image)
         for engine_name, engine in engines.items():
-            found = engine.enqueue(image[None]).result()["class_map"][0]
+            found = predict(engine, image).class_map
             shares[engine_name].append(float((found == wanted).mean()))
     for engine_name, agreement in shares.items():
         if np.mean(agreement) < MIN_AGREEMENT:

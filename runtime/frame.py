@@ -50,16 +50,25 @@ class Segmentation:
         class_map: (h, w) uint8 on the model's output grid, letterbox padding already cropped. Read-only.
         grid_from_frame: (2, 3) float64; takes a frame's pixel (x, y, 1) to a pixel of `class_map`. Pixel centres
             lie at whole numbers.
-        age_ms: from `frame.captured_ns` to the hand-over to the sinks, in milliseconds.
+        age_ms: from `frame.captured_ns` to the hand-over, in milliseconds.
+        confidence: (h, w) uint8 on the same grid, 0..255: how probable the class is, or None where nobody asked.
+            Read-only.
+        late: older than the deadline at the hand-over: `class_map` is 255 all over.
+        late_class_map: what `class_map` would have been; None unless `late`.
     """
 
     frame: Frame
     class_map: ClassMap
     grid_from_frame: NDArray[np.float64]
     age_ms: float
+    confidence: NDArray[np.uint8] | None = None
+    late: bool = False
+    late_class_map: ClassMap | None = None
 
     def __post_init__(self) -> None:
-        self.class_map.flags.writeable = False
+        for array in (self.class_map, self.confidence, self.late_class_map):
+            if array is not None:
+                array.flags.writeable = False
         self.grid_from_frame.flags.writeable = False
 
     def at_frame_size(self) -> ClassMap:

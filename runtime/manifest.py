@@ -12,8 +12,9 @@ import msgspec
 
 from vidseg.runtime.errors import BundleError
 from vidseg.runtime.geometry import Fit
+from vidseg.runtime.upsampling import Alignment
 
-FORMAT = 1
+FORMAT = 2
 """The format that is written. FORMAT and FORMAT - 1 are read."""
 
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -75,14 +76,33 @@ class AccuracySpec(_Strict, frozen=True):
     agreement: Share
 
 
+class UpsamplingSpec(_Strict, frozen=True):
+    """The last step of a model, bilinear upsampling of its scores, that was left out of a graph.
+
+    Attributes:
+        grid_wh: size of the scores.
+        alignment: how the two grids lie to each other, as in ONNX's Resize.
+        scores: logits, or probabilities of a softmax before the upsampling.
+    """
+
+    grid_wh: tuple[Size, Size]
+    alignment: Alignment
+    scores: Literal["logits", "probabilities"]
+
+
 class VariantSpec(_Strict, frozen=True):
-    """One ONNX file of the bundle, and the engines that it is for."""
+    """One ONNX file of the bundle, and the engines that it is for.
+
+    Attributes:
+        upsampling: what the runtime has to do; None where the graph gives class ids.
+    """
 
     name: Name
     file: MemberPath
     precision: Literal["fp32", "fp16", "int8"]
     targets: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
     accuracy: dict[str, AccuracySpec]
+    upsampling: UpsamplingSpec | None = None
 
 
 class SampleSpec(_Strict, frozen=True):

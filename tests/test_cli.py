@@ -21,6 +21,7 @@ from vidseg.runtime.bundle import open_bundle
 from vidseg.runtime.engines.opening import open_engine
 from vidseg.runtime.frame import UNKNOWN
 from vidseg.runtime.pipeline.opening import demo_bundle_path
+from vidseg.runtime.segmenter import Segmenter
 from vidseg.runtime.sources.scene import SceneOptions, SceneSource
 from vidseg.runtime.sources.street.code import code_height
 from vidseg.runtime.sources.street.render import Street
@@ -80,8 +81,8 @@ def test_the_demo_model_knows_its_street() -> None:
                 yield LabelledImage(f"street {seed}", image, labels)
 
     names = [spec.name for spec in bundle.manifest.output.classes]
-    with open_engine(bundle, "openvino") as engine:
-        report = evaluate(engine, unseen(), names)
+    with Segmenter(open_engine(bundle, "openvino")) as segmenter:
+        report = evaluate(segmenter, unseen(), names)
     assert report.scores.mean_iou >= 0.85
     assert report.pictures == 20
 

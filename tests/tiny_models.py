@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.bundle_writer import write_bundle
 from vidseg.runtime.manifest import (
+    FORMAT,
     ClassSpec,
     InputSpec,
     Manifest,
@@ -69,7 +70,7 @@ def tiny_parts(size_wh: tuple[int, int] = (16, 12)) -> tuple[Manifest, dict[str,
         "samples/0-classes.png": cv2.imencode(".png", brightest_channel(image))[1].tobytes(),
     }
     manifest = Manifest(
-        format=1,
+        format=FORMAT,
         task="semantic",
         input=InputSpec(
             size_wh=size_wh, fit="stretch", color="BGR", scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vidseg.runtime.decoding import Outputs, Prediction
+from vidseg.runtime.frame import Image
 
 
 class Ticket(Protocol):
     """A batch that is being worked on."""
 
-    def result(self) -> Mapping[str, NDArray[Any]]:
+    def result(self) -> Outputs:
         """Wait for the batch and return its outputs by name.
 
         The arrays belong to the caller and are never overwritten. Calling it again returns the same.
@@ -45,11 +47,16 @@ class Engine(Protocol):
     def enqueue(self, batch: NDArray[np.uint8]) -> Ticket:
         """Start work on a batch, (n, h, w, 3) uint8 BGR, C-contiguous, n <= max_batch.
 
-        Returns at once where the library allows. The batch must not change until `result()` has returned. The result
-        of a semantic model holds `class_map`, (n, h', w') uint8.
+        Returns at once where the library allows. The batch must not change until `result()` has returned.
 
         Raises:
             EngineError: shape or dtype do not fit, or the engine is closed or broken.
+        """
+
+    def decode(self, outputs: Outputs) -> Prediction:
+        """The prediction for one picture of a batch, from a ticket's outputs without their first axis.
+
+        Work for the CPU that another thread may do while the device goes on; works on a closed engine too.
         """
 
     def close(self) -> None:
@@ -59,3 +66,13 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def predict(engine: Engine, image: Image) -> Prediction:
+    """Infer one picture of the input's size, (h, w, 3) uint8 BGR, and wait for it.
+
+    Raises:
+        EngineError: the picture does not fit, or inference failed.
+    """
+    outputs = engine.enqueue(image[None]).result()
+    return engine.decode({name: values[0] for name, values in outputs.items()})

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidseg.runtime.clock import Clock, SystemClock
+from vidseg.runtime.decoding import Outputs, Prediction, decode_class_map
 from vidseg.runtime.errors import EngineError
 
 
@@ -85,6 +86,10 @@ class FakeEngine:
         self._free_ns = max(self._free_ns, self._clock.now_ns()) + self._next_service_ns()
         due_ns = self._free_ns
         return _FakeTicket(batch, lambda: self._clock.sleep_until(due_ns, self._never), fault)
+
+    def decode(self, outputs: Outputs) -> Prediction:
+        """The class map as it is."""
+        return decode_class_map(outputs)
 
     def close(self) -> None:
         """Refuse further batches."""

@@ -5,14 +5,30 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from vidseg.runtime.bundle import Bundle
+from vidseg.runtime.decoding import Decoder, ScoresDecoder, decode_class_map
 from vidseg.runtime.engines import Engine
+from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.errors import EngineError
 
 EngineName: TypeAlias = Literal["onnxruntime", "openvino"]
 
 
-def open_engine(bundle: Bundle, engine: EngineName = "onnxruntime", variant: str = "float") -> Engine:
+def open_engine(
+    bundle: Bundle,
+    engine: EngineName = "onnxruntime",
+    variant: str = "float",
+    *,
+    threads: int | None = None,
+    confidence: bool = False,
+) -> Engine:
     """Load a variant into an engine.
+
+    Args:
+        bundle: what to load.
+        engine: which library infers.
+        variant: which of the bundle's graphs.
+        threads: of the library's pool; None for one a core.
+        confidence: predictions have one.
 
     Raises:
         BundleError: the bundle has no such variant.
@@ -24,11 +40,14 @@ def open_engine(bundle: Bundle, engine: EngineName = "onnxruntime", variant: str
             f"{bundle.path}: variant {variant} is not for {engine}", ", ".join(spec.targets), "Name one of these."
         )
     model = bundle.members[spec.file]
-    name = f"{bundle.path.name} ({variant})"
+    decode: Decoder = decode_class_map
+    if spec.upsampling is not None:
+        decode = ScoresDecoder(spec.upsampling, bundle.manifest.output.size_wh, confidence=confidence)
+    options = GraphOptions(f"{bundle.path.name} ({variant})", spec.precision, threads, confidence, decode)
     if engine == "openvino":
         from vidseg.runtime.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(model, name, spec.precision)
+        return OpenVinoEngine(model, options)
     from vidseg.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(model, name, spec.precision)
+    return OnnxRuntimeEngine(model, options)

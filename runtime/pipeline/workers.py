@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidseg.runtime.clock import Clock
+from vidseg.runtime.decoding import Decoder, Outputs
 from vidseg.runtime.engines import Engine, Ticket
 from vidseg.runtime.errors import DeviceError, EngineError, FrameError, SourceOpenError
-from vidseg.runtime.frame import ClassMap, Frame, Image, Segmentation
+from vidseg.runtime.frame import Frame, Image, Segmentation
 from vidseg.runtime.geometry import Fit, Placement, placement_of
 from vidseg.runtime.pipeline.channel import Channel
 from vidseg.runtime.pipeline.intake import Intake
 from vidseg.runtime.pipeline.ledger import Ledger
 from vidseg.runtime.pipeline.ports import Port
 from vidseg.runtime.pipeline.statistics import Meters
+from vidseg.runtime.segmenter import segmentation_of
 from vidseg.runtime.sources import Source
 
 log = logging.getLogger(__name__)
@@ -40,11 +42,12 @@ class Books:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inferred:
-    """A frame and the class map of the whole input, (h, w) uint8."""
+    """A frame and what the engine gave for it; `decode` turns that into a prediction."""
 
     frame: Frame
     placement: Placement
-    class_map: ClassMap
+    outputs: Outputs
+    decode: Decoder
 
 
 class SourceWorker:
@@ -182,16 +185,17 @@ class InferWorker:
 
     def _finish(self, work: _Work) -> None:
         try:
-            class_map = self._class_map(work)
+            outputs = self._outputs_of(work)
         except BaseException:
             self._books.ledger.drop(work.frame, "failed")
             raise
         self._books.meters.record_stage("infer", self._books.clock.now_ns() - work.started_ns)
-        inferred = Inferred(work.frame, work.placement, class_map)
+        assert self._engine is not None
+        inferred = Inferred(work.frame, work.placement, outputs, self._engine.decode)
         if self._aborted.is_set() or not self._outbox.put(inferred):
             self._books.ledger.drop(work.frame, "stopped")
 
-    def _class_map(self, work: _Work) -> ClassMap:
+    def _outputs_of(self, work: _Work) -> Outputs:
         try:
             if work.ticket is None:
                 raise work.error or EngineError("the batch was never started")
@@ -223,9 +227,8 @@ class _Work:
     started_ns: int = 0
 
 
-def _first(ticket: Ticket) -> ClassMap:
-    class_map: ClassMap = ticket.result()["class_map"][0]
-    return class_map
+def _first(ticket: Ticket) -> Outputs:
+    return {name: values[0] for name, values in ticket.result().items()}
 
 
 class RenderWorker:
@@ -259,10 +262,9 @@ class RenderWorker:
     def _hand_over(self, inferred: Inferred) -> None:
         frame, ledger = inferred.frame, self._books.ledger
         try:
-            height, width = inferred.class_map.shape
-            class_map = inferred.placement.without_padding(inferred.class_map)
-            affine = inferred.placement.grid_from_frame((width, height))
-            undrawn = Segmentation(frame, class_map, affine, self._age_ms(frame))
+            with self._books.meters.timed("decode"):
+                prediction = inferred.decode(inferred.outputs)
+            undrawn = segmentation_of(frame, inferred.placement, prediction, self._books.clock)
             picture = self._picture(undrawn)
             segmentation = replace(undrawn, age_ms=self._age_ms(frame))
         except BaseException:

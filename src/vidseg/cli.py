@@ -197,14 +197,15 @@ def evaluate(
     )
     from vidseg.runtime.bundle import open_bundle
     from vidseg.runtime.engines.opening import open_engine
+    from vidseg.runtime.segmenter import Segmenter
 
     opened = open_bundle(bundle)
     names = [spec.name for spec in opened.manifest.output.classes]
     mapping = None if class_map is None else read_mapping(class_map, names)
     dataset = labelled_folder(images, labels)
-    options = EvaluationOptions(opened.manifest.input.fit, ignore, mapping)
-    with open_engine(opened, engine.value) as ready, _progress(len(dataset)) as advance:
-        report = evaluate(ready, dataset, names, options, advance)
+    segmenter = Segmenter(open_engine(opened, engine.value), opened.manifest.input.fit)
+    with segmenter, _progress(len(dataset)) as advance:
+        report = evaluate(segmenter, dataset, names, EvaluationOptions(ignore, mapping), advance)
     print(json.dumps(report_document(report)) if as_json else report_text(report))
 
 

@@ -16,6 +16,7 @@ from vidseg.calibration.evaluation import EvaluationOptions, evaluate, read_mapp
 from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.errors import ConfigurationError, DatasetError
 from vidseg.runtime.geometry import Fit
+from vidseg.runtime.segmenter import Segmenter
 
 NAMES = tuple("abcdefgh")  # of the fake engine: blue / 32
 
@@ -39,7 +40,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_perfect_model_is_perfect(folders: tuple[Path, Path], fit: Fit) -> None:
     dataset = labelled_folder(*folders)
     seen: list[int] = []
-    report = evaluate(FakeEngine((64, 48)), dataset, NAMES, EvaluationOptions(fit=fit), seen.append)
+    report = evaluate(Segmenter(FakeEngine((64, 48)), fit), dataset, NAMES, None, seen.append)
     assert report.scores.mean_iou == 1.0
     assert report.scores.pixel_accuracy == 1.0
     assert report.pictures == len(dataset) == 3
@@ -47,7 +48,7 @@ def test_a_perfect_model_is_perfect(folders: tuple[Path, Path], fit: Fit) -> Non
 
 
 def test_what_a_crop_hides_is_a_miss(folders: tuple[Path, Path]) -> None:
-    report = evaluate(FakeEngine((48, 48)), labelled_folder(*folders), NAMES, EvaluationOptions(fit="crop"))
+    report = evaluate(Segmenter(FakeEngine((48, 48)), "crop"), labelled_folder(*folders), NAMES)
     assert report.scores.pixel_accuracy == 0.75
 
 
@@ -58,7 +59,9 @@ def test_a_map_merges_classes(folders: tuple[Path, Path], tmp_path: Path) -> Non
         cv2.imwrite(str(path), (ids // 2).astype(np.uint8))
     (tmp_path / "map.txt").write_text("0,0,1,1,2,2,3,3\n")
     mapping = read_mapping(tmp_path / "map.txt", NAMES)
-    report = evaluate(FakeEngine((64, 48)), labelled_folder(images, labels), NAMES, EvaluationOptions(mapping=mapping))
+    report = evaluate(
+        Segmenter(FakeEngine((64, 48))), labelled_folder(images, labels), NAMES, EvaluationOptions(mapping=mapping)
+    )
     assert report.scores.mean_iou == 1.0
     assert report.class_names == ("a/b", "c/d", "e/f", "g/h")
 
@@ -97,14 +100,16 @@ def test_an_ignored_label_is_left_out(folders: tuple[Path, Path]) -> None:
         ids[:24] = 200
         cv2.imwrite(str(path), ids)
     with pytest.raises(DatasetError, match=r"0\.png: a label is no class .* id 200"):
-        evaluate(FakeEngine((64, 48)), labelled_folder(images, labels), NAMES)
-    report = evaluate(FakeEngine((64, 48)), labelled_folder(images, labels), NAMES, EvaluationOptions(ignore=200))
+        evaluate(Segmenter(FakeEngine((64, 48))), labelled_folder(images, labels), NAMES)
+    report = evaluate(
+        Segmenter(FakeEngine((64, 48))), labelled_folder(images, labels), NAMES, EvaluationOptions(ignore=200)
+    )
     assert report.matrix.sum() == 3 * 24 * 64
 
 
 def test_the_report_reads_and_is_json_without_nan(folders: tuple[Path, Path]) -> None:
     names = (*NAMES, "never")
-    report = evaluate(FakeEngine((64, 48)), labelled_folder(*folders), names)
+    report = evaluate(Segmenter(FakeEngine((64, 48))), labelled_folder(*folders), names)
     text = report_text(report)
     assert "mean IoU        1.0000" in text
     assert "never       -" in text
@@ -114,12 +119,12 @@ def test_the_report_reads_and_is_json_without_nan(folders: tuple[Path, Path]) ->
 
 
 def test_the_ignored_class_is_not_in_the_report_and_predicting_it_is_a_miss(folders: tuple[Path, Path]) -> None:
-    report = evaluate(FakeEngine((64, 48)), labelled_folder(*folders), NAMES, EvaluationOptions(ignore=7))
+    report = evaluate(Segmenter(FakeEngine((64, 48))), labelled_folder(*folders), NAMES, EvaluationOptions(ignore=7))
     assert "\nh " not in report_text(report)
     assert [entry["name"] for entry in report_document(report)["classes"]] == list("abcdefg")
     for path in folders[1].iterdir():
         cv2.imwrite(str(path), np.minimum(read_labels(path), 6))
-    missed = evaluate(FakeEngine((64, 48)), labelled_folder(*folders), NAMES, EvaluationOptions(ignore=7))
+    missed = evaluate(Segmenter(FakeEngine((64, 48))), labelled_folder(*folders), NAMES, EvaluationOptions(ignore=7))
     assert missed.matrix[6, -1] > 0
     assert missed.scores.precision[6] == 1.0
 

@@ -10,16 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from vidseg.calibration.dataset import LabelledImage, labelled_folder
 from vidseg.calibration.evaluation import EvaluationOptions, evaluate
 from vidseg.calibration.metrics import ConfusionMatrix
 from vidseg.export.exporter import ExportRequest, export_model
 from vidseg.runtime.bundle import open_bundle
-from vidseg.runtime.engines import Engine, Ticket
 from vidseg.runtime.engines.opening import EngineName, open_engine
-from vidseg.runtime.frame import UNKNOWN
+from vidseg.runtime.frame import UNKNOWN, Image, Segmentation
+from vidseg.runtime.segmenter import Segmenter
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -68,44 +67,25 @@ def test_an_exported_model_reaches_its_published_accuracy(
     mapping = model.mapping or tuple(range(len(names)))
     table = np.array([*mapping, *[UNKNOWN] * (256 - len(mapping))], np.uint8)
     published = ConfusionMatrix(VOID + 1, VOID)
-    with open_engine(bundle, model.engine) as engine:
-        memory = _Remembering(engine)
+    results: list[Segmentation] = []
+    with Segmenter(open_engine(bundle, model.engine)) as segmenter:
+
+        def remember(image: Image) -> Segmentation:
+            results[:] = [segmenter(image)]
+            return results[0]
 
         def pairs() -> Iterator[LabelledImage]:
             for pair in dataset:
                 yield pair
                 size_wh = (pair.label.shape[1], pair.label.shape[0])
-                nearest = cv2.resize(memory.class_map, size_wh, interpolation=cv2.INTER_NEAREST)
+                nearest = cv2.resize(results[0].class_map, size_wh, interpolation=cv2.INTER_NEAREST)
                 published.add(pair.label, table[nearest])
 
-        report = evaluate(memory, pairs(), names, EvaluationOptions(ignore=VOID, mapping=model.mapping))
+        report = evaluate(remember, pairs(), names, EvaluationOptions(ignore=VOID, mapping=model.mapping))
     assert report.pictures == 117
     assert published.scores().mean_iou == pytest.approx(model.mean_iou, abs=0.0005)
     # Our own resize keeps pixel centres in place, OpenCV's nearest does not: up to 0.0024 better, never worse.
     assert report.scores.mean_iou >= model.mean_iou - 0.0005
-
-
-class _Remembering:
-    """An engine that keeps the last class map, so that one inference serves two ways of scoring."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.input_shape_nhwc, self.max_batch = engine.input_shape_nhwc, engine.max_batch
-        self.device, self.precision = engine.device, engine.precision
-
-    def enqueue(self, batch: NDArray[np.uint8]) -> Ticket:
-        ticket = self._engine.enqueue(batch)
-        self.class_map: NDArray[np.uint8] = ticket.result()["class_map"][0]
-        return ticket
-
-    def close(self) -> None:
-        self._engine.close()
-
-    def __enter__(self) -> _Remembering:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 UNLABELLED: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.tiny_models import tiny_parts
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.errors import BundleError
-from vidseg.runtime.manifest import ClassSpec, Manifest, manifest_text, parse_manifest
+from vidseg.runtime.manifest import FORMAT, ClassSpec, Manifest, manifest_text, parse_manifest
 
 levels = st.tuples(*[st.integers(0, 255)] * 3)
 triples = st.tuples(*[st.floats(-1e6, 1e6, allow_nan=False)] * 3)
@@ -44,8 +44,9 @@ def test_reading_is_the_inverse_of_writing(
     ("change", "message"),
     [
         ({"colour": "red"}, "unknown field `colour`"),
-        ({"format": 2}, "not of format 1: got format 2"),
-        ({"format": True}, "not of format 1"),
+        ({"format": 3}, "not of format 2: got format 3"),
+        ({"format": 0}, "not of format 2"),
+        ({"format": True}, "not of format 2"),
         ({"task": "boxes"}, r"\$\.task"),
         ({"input": {"size_wh": [0, 4]}}, r"\$\.input"),
         ({"members": {"../evil": "0" * 64}}, r"\$\.members"),
@@ -67,3 +68,11 @@ def test_hostile_text_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(BundleError) as caught:
         parse_manifest(text, "x")
     assert "\n" not in str(caught.value)
+
+
+def test_the_format_before_this_one_is_read() -> None:
+    document = yaml.safe_load(manifest_text(_manifest())) | {"format": FORMAT - 1}
+    for variant in document["variants"]:
+        del variant["upsampling"]  # came with format 2
+    manifest = parse_manifest(yaml.safe_dump(document), "x")
+    assert msgspec.structs.replace(manifest, format=FORMAT) == _manifest()

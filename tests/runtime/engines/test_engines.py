@@ -15,12 +15,13 @@ from tests.tiny_models import brightest_channel, tiny_model, write_tiny_bundle
 from vidseg.runtime.bundle import open_bundle
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.fake import FakeEngine, FakeService
+from vidseg.runtime.engines.graph import GraphEngine
 from vidseg.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vidseg.runtime.engines.opening import EngineName, open_engine
 from vidseg.runtime.engines.openvino import OpenVinoEngine
 from vidseg.runtime.errors import BundleError, EngineError
 
-ENGINES: list[Callable[[bytes], Engine]] = [OnnxRuntimeEngine, OpenVinoEngine]
+ENGINES: list[Callable[[bytes], GraphEngine]] = [OnnxRuntimeEngine, OpenVinoEngine]
 
 
 def _batch(seed: int, size_wh: tuple[int, int] = (16, 12)) -> NDArray[np.uint8]:
