@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vidseg.export.cut import find_cut
 from vidseg.export.frames import STREET_URI, CheckFrames, every, spread_frames
 from vidseg.export.fuse import fuse
 from vidseg.export.head import find_head
@@ -18,9 +19,9 @@ from vidseg.export.labels import Label, check_count, colored, read_labels
 from vidseg.export.model import LoadedModel, load_model
 from vidseg.export.verify import OriginalModel, check_agreement, engines_for_check
 from vidseg.runtime.bundle_writer import check_place, write_bundle
-from vidseg.runtime.engines import Engine, predict
+from vidseg.runtime.engines import Engine
 from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
-from vidseg.runtime.frame import Image
+from vidseg.runtime.frame import ClassMap, Image
 from vidseg.runtime.geometry import Fit, placement_of
 from vidseg.runtime.manifest import (
     FORMAT,
@@ -31,6 +32,7 @@ from vidseg.runtime.manifest import (
     OutputSpec,
     ProvenanceSpec,
     SampleSpec,
+    UpsamplingSpec,
     VariantSpec,
 )
 
@@ -86,13 +88,13 @@ class ExportReport:
 
     Attributes:
         out: the bundle.
-        accuracy: share of pixels equal to the original's, by engine.
+        accuracy: share of pixels equal to the original's, by variant and engine.
         frames_source: what it was checked on.
         own_frames: True where the caller gave the frames.
     """
 
     out: Path
-    accuracy: dict[str, AccuracySpec]
+    accuracy: dict[str, dict[str, AccuracySpec]]
     frames_source: str
     own_frames: bool
 
@@ -117,32 +119,37 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
     check_count(classes, head.classes, origin)
     spec = _input_spec(request, model)
     log(f"{model.name}: {model.layout} {model.size_wh[0]}x{model.size_wh[1]}, {head.classes} classes, {head.kind}")
-    content = fuse(model, head, spec)
+    cut = find_cut(model, head)
+    content = fuse(model, head, cut, spec)
     frames = spread_frames(request.frames or STREET_URI, CHECK_FRAMES)
     images = [_fitted(image, spec) for image in frames.images]
     log(f"comparing with the original on {len(images)} frames")
-    engines = _engines(content, model.name)
-    accuracy = check_agreement(OriginalModel(model, head, spec), engines, images, model.name)
-    samples, members = _samples(engines["onnxruntime"], every(images, SAMPLES) if request.samples else [])
+    original = OriginalModel(model, head, spec)
+    class_maps = [original.class_map(image) for image in images]
+    variants = [
+        VariantSpec(
+            name=name,
+            file="model.onnx",
+            precision="fp32",
+            targets=("onnxruntime", "openvino"),
+            accuracy=check_agreement(class_maps, _engines(content, model, upsampling), images, model.name),
+            upsampling=upsampling,
+        )
+        for name, upsampling in {"float": None, **({"float-cut": cut.spec} if cut else {})}.items()
+    ]
+    samples, members = _samples(every(list(zip(images, class_maps, strict=True)), SAMPLES) if request.samples else [])
     manifest = Manifest(
         format=FORMAT,
         task="semantic",
         input=spec,
         output=OutputSpec(size_wh=model.size_wh, classes=classes),
-        variants=(
-            VariantSpec(
-                name="float",
-                file="model.onnx",
-                precision="fp32",
-                targets=("onnxruntime", "openvino"),
-                accuracy=accuracy,
-            ),
-        ),
+        variants=tuple(variants),
         samples=samples,
         provenance=_provenance(model, frames),
         members={},
     )
     write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
+    accuracy = {variant.name: variant.accuracy for variant in variants}
     return ExportReport(request.out, accuracy, frames.source, request.frames is not None)
 
 
@@ -182,19 +189,18 @@ def _fitted(image: Image, spec: InputSpec) -> Image:
     return placement_of((image.shape[1], image.shape[0]), spec.size_wh, spec.fit).input_from_frame(image)
 
 
-def _engines(content: bytes, name: str) -> dict[str, Engine]:
+def _engines(content: bytes, model: LoadedModel, upsampling: UpsamplingSpec | None) -> dict[str, Engine]:
     try:
-        return engines_for_check(content, name)
+        return engines_for_check(content, model, upsampling)
     except EngineError as error:
-        raise ModelError(f"{name}: the fused graph cannot be loaded", str(error)) from error
+        raise ModelError(f"{model.name}: the fused graph cannot be loaded", str(error)) from error
 
 
-def _samples(engine: Engine, images: Iterable[Image]) -> tuple[tuple[SampleSpec, ...], dict[str, bytes]]:
+def _samples(pairs: Iterable[tuple[Image, ClassMap]]) -> tuple[tuple[SampleSpec, ...], dict[str, bytes]]:
     specs: list[SampleSpec] = []
     members: dict[str, bytes] = {}
-    for number, image in enumerate(images):
+    for number, (image, class_map) in enumerate(pairs):
         spec = SampleSpec(image=f"samples/{number}.png", class_map=f"samples/{number}-classes.png")
-        class_map = predict(engine, image).class_map
         for name, picture in ((spec.image, image), (spec.class_map, class_map)):
             members[name] = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
         specs.append(spec)

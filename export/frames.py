@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.errors import FrameError, SourceOpenError, UsageError
 from vidseg.runtime.frame import Image
 from vidseg.runtime.sources import Source
 from vidseg.runtime.sources.opening import source_from_uri
+
+T = TypeVar("T")
 
 STREET_URI = "scene://street?pace=max&fps=0.5&frames=16"
 """Used where nobody gives frames: 16 pictures two seconds apart."""
@@ -58,7 +61,7 @@ def spread_frames(uri: str, count: int) -> CheckFrames:
     return CheckFrames(tuple(every(kept, count)), uri)
 
 
-def every(items: Sequence[Image], count: int) -> list[Image]:
+def every(items: Sequence[T], count: int) -> list[T]:
     """At most `count` of the items, evenly spread, the first among them."""
     count = min(count, len(items))
     return [items[number * len(items) // count] for number in range(count)]

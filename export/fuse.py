@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidseg.export.cut import UPSAMPLING_WE_ADD, Cut
 from vidseg.export.head import Head, scores_before_softmax
-from vidseg.export.model import MAX_IR, LoadedModel, inner_nodes
-from vidseg.runtime.decoding import CLASS_MAP
+from vidseg.export.model import MAX_IR, Layout, LoadedModel, inner_nodes, source_of
+from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE, SCORES
 from vidseg.runtime.engines.graph import INPUT
 from vidseg.runtime.manifest import InputSpec
 
@@ -39,8 +40,8 @@ class Normalization:
         return cls(shift.astype(np.float32), factor.astype(np.float32), flip)
 
 
-def fuse(model: LoadedModel, head: Head, spec: InputSpec) -> bytes:
-    """The whole chain as one serialized graph of the contract in docs/bundle.md.
+def fuse(model: LoadedModel, head: Head, cut: Cut | None, spec: InputSpec) -> bytes:
+    """The whole chain as one serialized graph of the contract in docs/bundle.md, with every output that it has.
 
     Channel order and scale go into the weights of the first convolution where the image feeds nothing else; the mean
     stays a subtraction, because a padded convolution pads with zeros *after* it. The same input gives the same bytes.
@@ -53,13 +54,13 @@ def fuse(model: LoadedModel, head: Head, spec: InputSpec) -> bytes:
     if head.kind == "scores" and head.grid_wh == model.size_wh:
         scores_before_softmax(graph, head)
     before = _preprocessing(graph, model, Normalization.of(spec))
-    after = _postprocessing(graph, model, head)
+    after = [*_postprocessing(graph, model, head), *_confidence(graph, model, head, cut), *_scores(graph, cut)]
     nodes = [*before, *graph.node, *after]
     del graph.node[:]
     graph.node.extend(nodes)
     width, height = model.size_wh
     _replace(graph.input, onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, [1, height, width, 3]))
-    _replace(graph.output, onnx.helper.make_tensor_value_info(CLASS_MAP, onnx.TensorProto.UINT8, [1, height, width]))
+    _replace(graph.output, *_outputs(model, head, cut))
     del graph.value_info[:]
     del fused.metadata_props[:]
     graph.name, graph.doc_string, fused.doc_string = "vidseg", "", ""
@@ -119,12 +120,11 @@ def _postprocessing(graph: onnx.GraphProto, model: LoadedModel, head: Head) -> l
     import onnx
 
     chain = _Chain(graph, head.output)
-    if head.layout == "NHWC":  # planes are faster to resize and to compare
-        chain.add("Transpose", perm=[0, 3, 1, 2])
+    chain.to_planes(head.layout)
     if head.grid_wh != model.size_wh:
         channels = 1 if head.kind == "sigmoid" else head.classes
         sizes = chain.constant("sizes", np.array([1, channels, model.size_wh[1], model.size_wh[0]], np.int64))
-        chain.add("Resize", "", "", sizes, mode="linear", coordinate_transformation_mode="half_pixel")
+        chain.add("Resize", "", "", sizes, mode="linear", coordinate_transformation_mode=UPSAMPLING_WE_ADD)
     if head.kind == "sigmoid":
         chain.add("Greater", chain.constant("threshold", np.array(0.5, np.float32)))
         chain.add("Cast", to=onnx.TensorProto.FLOAT)
@@ -137,41 +137,104 @@ def _postprocessing(graph: onnx.GraphProto, model: LoadedModel, head: Head) -> l
     return chain.end_as(CLASS_MAP)
 
 
+def _confidence(graph: onnx.GraphProto, model: LoadedModel, head: Head, cut: Cut | None) -> list[Any]:
+    """The largest probability where the scores are coarse, then bilinear, in 255ths."""
+    import onnx
+
+    grid_wh = cut.spec.grid_wh if cut else head.grid_wh
+    chain = _Chain(graph, cut.tensor if cut else head.output, "confidence_")
+    chain.to_planes(cut.layout if cut else head.layout)
+    if head.kind == "sigmoid":
+        other = _Chain(graph, chain.tensor, "background_")
+        other.add("Neg")
+        other.add("Add", other.constant("one", np.array(1, np.float32)))
+        chain.nodes += other.nodes
+        chain.add("Max", other.tensor)
+    else:
+        if not _are_probabilities(graph, head, cut):
+            chain.add("Softmax", axis=1)
+        chain.add("ReduceMax", axes=[1], keepdims=1)
+    if grid_wh != model.size_wh:
+        alignment = cut.spec.alignment if cut else UPSAMPLING_WE_ADD
+        sizes = chain.constant("sizes", np.array([1, 1, model.size_wh[1], model.size_wh[0]], np.int64))
+        chain.add("Resize", "", "", sizes, mode="linear", coordinate_transformation_mode=alignment)
+    chain.add("Mul", chain.constant("levels", np.array(255, np.float32)))
+    chain.add("Round")
+    chain.add("Reshape", chain.constant("shape", np.array([1, model.size_wh[1], model.size_wh[0]], np.int64)))
+    chain.add("Cast", to=onnx.TensorProto.UINT8)
+    return chain.end_as(CONFIDENCE)
+
+
+def _are_probabilities(graph: onnx.GraphProto, head: Head, cut: Cut | None) -> bool:
+    if cut is not None:
+        return cut.spec.scores == "probabilities"
+    return bool(source_of(graph, head.output, ("Identity", "Transpose")).op_type == "Softmax")
+
+
+def _scores(graph: onnx.GraphProto, cut: Cut | None) -> list[Any]:
+    if cut is None:
+        return []
+    chain = _Chain(graph, cut.tensor, "scores_")
+    chain.add("Identity")
+    chain.to_planes(cut.layout)
+    return chain.end_as(SCORES)
+
+
+def _outputs(model: LoadedModel, head: Head, cut: Cut | None) -> list[Any]:
+    import onnx
+
+    width, height = model.size_wh
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [1, height, width])
+        for name in (CLASS_MAP, CONFIDENCE)
+    ]
+    if cut is not None:
+        grid_width, grid_height = cut.spec.grid_wh
+        shape = [1, head.classes, grid_height, grid_width]
+        values.append(onnx.helper.make_tensor_value_info(SCORES, onnx.TensorProto.FLOAT, shape))
+    return values
+
+
 class _Chain:
     """A row of nodes, each fed by the one before it."""
 
-    def __init__(self, graph: onnx.GraphProto, start: str) -> None:
+    def __init__(self, graph: onnx.GraphProto, start: str, prefix: str = "") -> None:
         self._graph = graph
-        self._tensor = start
-        self._nodes: list[Any] = []
+        self._prefix = PREFIX + prefix
+        self.tensor = start
+        self.nodes: list[Any] = []
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
         import onnx
 
-        self._graph.initializer.append(onnx.numpy_helper.from_array(value, PREFIX + name))
-        return PREFIX + name
+        self._graph.initializer.append(onnx.numpy_helper.from_array(value, self._prefix + name))
+        return self._prefix + name
 
     def add(self, operator: str, *more: str, **attributes: Any) -> None:
         import onnx
 
-        output = f"{PREFIX}{self._tensor.removeprefix(PREFIX).split('/')[0]}/{operator}{len(self._nodes)}"
-        node = onnx.helper.make_node(operator, [self._tensor, *more], [output], name=output, **attributes)
-        self._nodes.append(node)
-        self._tensor = output
+        output = f"{self._prefix}{self.tensor.removeprefix(self._prefix).split('/')[0]}/{operator}{len(self.nodes)}"
+        node = onnx.helper.make_node(operator, [self.tensor, *more], [output], name=output, **attributes)
+        self.nodes.append(node)
+        self.tensor = output
+
+    def to_planes(self, layout: Layout) -> None:
+        if layout == "NHWC":  # planes are faster to resize and to compare
+            self.add("Transpose", perm=[0, 3, 1, 2])
 
     def end_as(self, name: str) -> list[Any]:
-        self._nodes[-1].output[0] = name
-        return self._nodes
+        self.nodes[-1].output[0] = name
+        return self.nodes
 
 
-def _replace(values: Any, only: Any) -> None:
+def _replace(values: Any, *only: Any) -> None:
     del values[:]
-    values.append(only)
+    values.extend(only)
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
     """Remove nodes and weights that nothing reads: those behind outputs that were not chosen."""
-    wanted = {CLASS_MAP}
+    wanted = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):
         if wanted & set(node.output):

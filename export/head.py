@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from vidseg.export.model import Layout, LoadedModel, dims_of
+from vidseg.export.model import Layout, LoadedModel, dims_of, source_of
 from vidseg.runtime.errors import ModelError
 from vidseg.runtime.frame import UNKNOWN
 
@@ -72,7 +72,7 @@ def find_head(model: LoadedModel, output: str | None, expected_classes: int | No
         )
     channels, grid_wh = (shape[0], (shape[2], shape[1])) if layout == "NCHW" else (shape[2], (shape[1], shape[0]))
     if channels == 1:
-        if _source_of(graph, value.name, (*_MOVES, "Resize")).op_type not in {"Sigmoid", "HardSigmoid"}:
+        if source_of(graph, value.name, (*_MOVES, "Resize")).op_type not in {"Sigmoid", "HardSigmoid"}:
             raise ModelError(f"{model.name}: one channel that is no sigmoid", shown, "End the model with a Sigmoid.")
         return Head(value.name, "sigmoid", layout, 2, grid_wh)
     if channels > UNKNOWN:
@@ -86,7 +86,7 @@ def scores_before_softmax(graph: onnx.GraphProto, head: Head) -> None:
     The largest score has the largest probability, so the class stays the same, and rounding can no longer make two
     classes equal.
     """
-    node = _source_of(graph, head.output, ("Transpose", "Identity"))
+    node = source_of(graph, head.output, ("Transpose", "Identity"))
     if node.op_type not in {"Softmax", "LogSoftmax"}:
         return
     before, after = node.input[0], node.output[0]
@@ -130,11 +130,3 @@ def _same_aspect(grid_wh: tuple[int, int], size_wh: tuple[int, int]) -> bool:
     strides = [size / grid for size, grid in zip(size_wh, grid_wh, strict=True)]
     low, high = min(strides), max(strides)
     return min(grid_wh) > 1 and low > 0.1 and high < 66 and high - low <= high * max(1 / grid_wh[0], 1 / grid_wh[1])
-
-
-def _source_of(graph: onnx.GraphProto, tensor: str, through: tuple[str, ...]) -> Any:
-    producers = {output: node for node in graph.node for output in node.output}
-    node = producers[tensor]
-    while node.op_type in through and node.input[0] in producers:
-        node = producers[node.input[0]]
-    return node

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from numpy.typing import NDArray
+
 from vidseg.export.opset import MIN_OPSET, NEWEST_OPSET, expanded, lowered, opset_of, raised
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.errors import ModelError
@@ -69,6 +71,31 @@ def load_model(path: Path, size_wh: tuple[int, int] | None) -> LoadedModel:
 def dims_of(value: Any) -> list[int | None]:
     """The shape of a ValueInfoProto; None for what is not fixed."""
     return [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in _shape(value)]
+
+
+def producers_of(graph: onnx.GraphProto) -> dict[str, Any]:
+    """The node that makes each tensor, by the tensor's name."""
+    return {output: node for node in graph.node for output in node.output}
+
+
+def source_of(graph: onnx.GraphProto, tensor: str, through: tuple[str, ...]) -> Any:
+    """The node that a tensor comes from, looking through operators of some kinds along their first input."""
+    producers = producers_of(graph)
+    node = producers[tensor]
+    while node.op_type in through and node.input[0] in producers:
+        node = producers[node.input[0]]
+    return node
+
+
+def constant_of(graph: onnx.GraphProto, tensor: str) -> NDArray[Any] | None:
+    """The value of a weight; None for what is computed."""
+    import onnx
+
+    for weight in graph.initializer:
+        if weight.name == tensor:
+            value: NDArray[Any] = onnx.numpy_helper.to_array(weight)
+            return value
+    return None
 
 
 def _shape(value: Any) -> Any:

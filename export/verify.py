@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from vidseg.export.head import Head
 from vidseg.export.model import LoadedModel
+from vidseg.runtime.decoding import outputs_of
 from vidseg.runtime.engines import Engine, predict
 from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vidseg.runtime.engines.openvino import OpenVinoEngine
 from vidseg.runtime.errors import ModelError
 from vidseg.runtime.frame import ClassMap, Image
-from vidseg.runtime.manifest import AccuracySpec, InputSpec
+from vidseg.runtime.manifest import AccuracySpec, InputSpec, UpsamplingSpec
 
 MIN_AGREEMENT = 0.999
 """Share of the pixels that have to get the original's class, over all frames. Rounding differs in ties only."""
@@ -81,28 +82,29 @@ def _resized(scores: NDArray[Any], size_wh: tuple[int, int]) -> NDArray[Any]:
     return np.stack(planes, axis=-1)
 
 
-def engines_for_check(content: bytes, name: str) -> dict[str, Engine]:
-    """The exported graph in every engine that is installed here."""
-    engines: dict[str, Engine] = {"onnxruntime": OnnxRuntimeEngine(content, GraphOptions(name))}
+def engines_for_check(content: bytes, model: LoadedModel, upsampling: UpsamplingSpec | None) -> dict[str, Engine]:
+    """A variant of the exported graph in every engine that is installed here."""
+    fetch, decode = outputs_of(upsampling, model.size_wh)
+    options = GraphOptions(model.name, fetch=fetch, decode=decode)
+    engines: dict[str, Engine] = {"onnxruntime": OnnxRuntimeEngine(content, options)}
     if importlib.util.find_spec("openvino"):
-        engines["openvino"] = OpenVinoEngine(content, GraphOptions(name))
+        engines["openvino"] = OpenVinoEngine(content, options)
     return engines
 
 
 def check_agreement(
-    original: OriginalModel, engines: dict[str, Engine], images: Sequence[Image], name: str
+    wanted: Sequence[ClassMap], engines: dict[str, Engine], images: Sequence[Image], name: str
 ) -> dict[str, AccuracySpec]:
-    """Compare engines with the original on images at the input's size.
+    """Compare engines with the original's class maps of images at the input's size.
 
     Raises:
         ModelError: an engine gives another class to more than 0.1 % of the pixels.
     """
     shares: dict[str, list[float]] = {engine: [] for engine in engines}
-    for image in images:
-        wanted = original.class_map(image)
+    for image, class_map in zip(images, wanted, strict=True):
         for engine_name, engine in engines.items():
             found = predict(engine, image).class_map
-            shares[engine_name].append(float((found == wanted).mean()))
+            shares[engine_name].append(float((found == class_map).mean()))
     for engine_name, agreement in shares.items():
         if np.mean(agreement) < MIN_AGREEMENT:
             worst = int(np.argmin(agreement))

@@ -77,3 +77,18 @@ class ScoresDecoder:
             top = 1 / np.exp(scores - top).sum(axis=0)  # softmax of the largest
         confidence: NDArray[np.uint8] = np.rint(self._upsampler.plane(top) * 255).astype(np.uint8)
         return confidence
+
+
+def outputs_of(
+    upsampling: UpsamplingSpec | None, size_wh: tuple[int, int], *, confidence: bool = False
+) -> tuple[tuple[str, ...], Decoder]:
+    """Which outputs of a graph to fetch, and what makes a prediction of them.
+
+    Args:
+        upsampling: what is left to do; None where the graph does all.
+        size_wh: of the class maps.
+        confidence: predictions have one.
+    """
+    if upsampling is not None:
+        return (SCORES,), ScoresDecoder(upsampling, size_wh, confidence=confidence)
+    return (CLASS_MAP, CONFIDENCE) if confidence else (CLASS_MAP,), decode_class_map

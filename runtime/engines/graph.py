@@ -1,7 +1,8 @@
 """What all engines for a bundle's ONNX graph share: the contract of the graph, and the life of an engine.
 
-A graph takes `image`, uint8 (n, h, w, 3), and gives `class_map`, uint8 (n, h, w), beside it `confidence` of the same
-kind where the bundle has it; or, where it was cut before its last upsampling, `scores`, float32 (n, classes, h', w').
+A graph takes `image`, uint8 (n, h, w, 3), and gives `class_map`, uint8 (n, h, w); beside it `confidence` of the same
+kind, and `scores`, float32 (n, classes, h', w'), from before its last upsampling where it has one. Only what is wanted
+is computed.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ class GraphOptions:
         name: for messages.
         precision: what the graph computes in.
         threads: of the library's pool; None for one a core.
-        confidence: fetch that output too.
+        fetch: names of the outputs that are wanted; the others cost nothing.
         decode: see `Engine.decode`.
     """
 
     name: str = "model"
     precision: str = "fp32"
     threads: int | None = None
-    confidence: bool = False
+    fetch: tuple[str, ...] = (CLASS_MAP,)
     decode: Decoder = decode_class_map
 
 
@@ -48,7 +49,6 @@ class GraphEngine(ABC):
         self._options = options
         self._device = device
         self._shape = (1, 0, 0, 3)
-        self._fetched: tuple[str, ...] = ()
         self._closed = False
 
     @property
@@ -104,14 +104,14 @@ class GraphEngine(ABC):
         """Check a loaded graph's inputs (type and shape by name) and outputs (type by name).
 
         Raises:
-            EngineError: the graph is not of the contract, or has no confidence and it is wanted.
+            EngineError: the graph is not of the contract, or lacks an output that is wanted.
         """
         self._shape = _input_shape(self._options.name, inputs)
-        self._fetched = _fetched(self._options.name, outputs, confidence=self._options.confidence)
+        _check_outputs(self._options, outputs)
 
     @abstractmethod
     def _start(self, batch: NDArray[np.uint8]) -> Ticket:
-        """Start a batch that fits, and fetch the outputs `_fetched`."""
+        """Start a batch that fits, and fetch the outputs that are wanted."""
 
     @abstractmethod
     def _release(self) -> None:
@@ -132,18 +132,14 @@ def _input_shape(name: str, inputs: dict[str, tuple[str, Sequence[object]]]) -> 
     return (1, height, width, 3)
 
 
-def _fetched(name: str, outputs: dict[str, str], *, confidence: bool) -> tuple[str, ...]:
-    wanted = (SCORES,) if SCORES in outputs else (CLASS_MAP, CONFIDENCE) if confidence else (CLASS_MAP,)
-    if confidence and CLASS_MAP in outputs and CONFIDENCE not in outputs:
-        raise EngineError(f"{name}: the graph gives no confidence", "an older bundle", "Export the model again.")
-    for output in wanted:
+def _check_outputs(options: GraphOptions, outputs: dict[str, str]) -> None:
+    for output in options.fetch:
         if outputs.get(output) != _DTYPES[output]:
             raise EngineError(
-                f"{name}: the graph does not give `{output}`, {_DTYPES[output]}",
+                f"{options.name}: the graph does not give `{output}`, {_DTYPES[output]}",
                 ", ".join(f"{key} {kind}" for key, kind in outputs.items()),
                 "Export the model with `vidseg export`.",
             )
-    return wanted
 
 
 def _check_batch(batch: NDArray[np.uint8], input_shape_nhwc: tuple[int, int, int, int]) -> None:

@@ -44,14 +44,14 @@ class OnnxRuntimeEngine(GraphEngine):
             {node.name: _dtype(node.type) for node in self._session.get_outputs()},
         )
         self._run_options = onnxruntime.RunOptions()
-        self._run_options.only_execute_path_to_fetches = True  # confidence costs nothing where it is not fetched
+        self._run_options.only_execute_path_to_fetches = True
 
     def _start(self, batch: NDArray[np.uint8]) -> _Done:
         try:
-            results = self._session.run(self._fetched, {INPUT: batch}, self._run_options)
+            results = self._session.run(self._options.fetch, {INPUT: batch}, self._run_options)
         except Exception as error:  # see above
             raise EngineError(f"{self._options.name}: ONNX Runtime failed", str(error)[:300]) from error
-        return _Done(dict(zip(self._fetched, results, strict=True)))
+        return _Done(dict(zip(self._options.fetch, results, strict=True)))
 
     def _release(self) -> None:
         del self._session

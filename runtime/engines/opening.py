@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from vidseg.runtime.bundle import Bundle
-from vidseg.runtime.decoding import Decoder, ScoresDecoder, decode_class_map
+from vidseg.runtime.decoding import outputs_of
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.errors import EngineError
@@ -40,10 +40,8 @@ def open_engine(
             f"{bundle.path}: variant {variant} is not for {engine}", ", ".join(spec.targets), "Name one of these."
         )
     model = bundle.members[spec.file]
-    decode: Decoder = decode_class_map
-    if spec.upsampling is not None:
-        decode = ScoresDecoder(spec.upsampling, bundle.manifest.output.size_wh, confidence=confidence)
-    options = GraphOptions(f"{bundle.path.name} ({variant})", spec.precision, threads, confidence, decode)
+    fetch, decode = outputs_of(spec.upsampling, bundle.manifest.output.size_wh, confidence=confidence)
+    options = GraphOptions(f"{bundle.path.name} ({variant})", spec.precision, threads, fetch, decode)
     if engine == "openvino":
         from vidseg.runtime.engines.openvino import OpenVinoEngine
 

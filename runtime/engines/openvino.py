@@ -49,8 +49,8 @@ class OpenVinoEngine(GraphEngine):
         )
         try:
             for result in graph.get_results():
-                if result.output(0).any_name not in self._fetched:
-                    graph.remove_result(result)  # confidence costs nothing where it is not fetched
+                if result.output(0).any_name not in self._options.fetch:
+                    graph.remove_result(result)
             self._compiled = core.compile_model(graph, "CPU", properties)
         except Exception as error:  # see above
             raise EngineError(f"{options.name}: OpenVINO cannot load it", _reason(error)) from error
@@ -61,18 +61,17 @@ class OpenVinoEngine(GraphEngine):
             request.start_async({INPUT: batch}, share_inputs=True)
         except Exception as error:  # see above
             raise EngineError(f"{self._options.name}: OpenVINO failed", _reason(error)) from error
-        return _Request(request, batch, self._options.name, self._fetched)
+        return _Request(request, batch, self._options)
 
     def _release(self) -> None:
         del self._compiled
 
 
 class _Request:
-    def __init__(self, request: Any, batch: NDArray[np.uint8], name: str, fetched: tuple[str, ...]) -> None:
+    def __init__(self, request: Any, batch: NDArray[np.uint8], options: GraphOptions) -> None:
         self._request = request
         self._batch = batch  # shared with the library until the result is there
-        self._name = name
-        self._fetched = fetched
+        self._options = options
         self._outputs: Outputs | None = None
 
     def result(self) -> Outputs:
@@ -80,9 +79,9 @@ class _Request:
         if self._outputs is None:
             try:
                 self._request.wait()
-                self._outputs = {output: self._request.get_tensor(output).data.copy() for output in self._fetched}
+                self._outputs = {output: self._request.get_tensor(output).data.copy() for output in self._options.fetch}
             except Exception as error:  # see above
-                raise EngineError(f"{self._name}: OpenVINO failed", _reason(error)) from error
+                raise EngineError(f"{self._options.name}: OpenVINO failed", _reason(error)) from error
         return self._outputs
 
 

@@ -260,8 +260,10 @@ def export(
         fit=fit.value, output=output, frames=frames, samples=samples, overwrite=overwrite,
     )  # fmt: skip
     report = export_model(request, lambda line: print(line, file=sys.stderr))
-    for name, accuracy in report.accuracy.items():
-        print(f"{name}: {accuracy.agreement:.4%} of the pixels as the original's, on {accuracy.frames} frames")
+    for variant, engines in report.accuracy.items():
+        for name, accuracy in engines.items():
+            shown = f"{accuracy.agreement:.4%} of the pixels as the original's, on {accuracy.frames} frames"
+            print(f"{variant} in {name}: {shown}")
     if not report.own_frames:
         print("Checked on the rendered street. Give --frames for pictures of your own camera.")
     print(f"Wrote {report.out}")

@@ -18,6 +18,7 @@ class ModelSpec:
     """What `write_model` builds: two padded 3x3 convolutions and a head.
 
     `dynamic` leaves height and width open; `weights_as_inputs` lists the weights as inputs, as old exporters do.
+    `upsampled` ends the model with a Resize back to the input's size, of that coordinate transformation.
     """
 
     size_wh: tuple[int, int] = (64, 48)
@@ -29,6 +30,7 @@ class ModelSpec:
     dynamic: bool = False
     weights_as_inputs: bool = False
     opset: int = 13
+    upsampled: str = ""
     second_output: bool = False
 
 
@@ -46,6 +48,9 @@ def build_model(spec: ModelSpec) -> onnx.ModelProto:
         _tensor("b1", dice.normal(0, 0.2, 8)),
         _tensor("w2", dice.normal(0, 0.4, (channels, 8, 3, 3))),
     ]
+    if spec.upsampled:
+        sizes = np.array([1, channels, spec.size_wh[1], spec.size_wh[0]], np.int64)
+        weights.append(onnx.numpy_helper.from_array(sizes, "sizes"))
     nodes: list[Any] = []
     feature = "input"
     if spec.layout == "NHWC":
@@ -73,6 +78,14 @@ def build_model(spec: ModelSpec) -> onnx.ModelProto:
 
 def _add_head(nodes: list[Any], spec: ModelSpec) -> str:
     output = "c"
+    if spec.upsampled:
+        nodes.append(
+            helper.make_node(
+                "Resize", ["c", "", "", "sizes"], ["large"], mode="linear",
+                coordinate_transformation_mode=spec.upsampled,
+            )
+        )  # fmt: skip
+        output = "large"
     if spec.head == "softmax":
         nodes.append(helper.make_node("Softmax", [output], ["probability"], axis=1))
         output = "probability"

@@ -111,6 +111,7 @@ def test_an_exported_model_agrees_with_the_original_on_a_real_clip(data: Path, t
             **UNLABELLED[file],
         )
     )
-    assert report.accuracy["onnxruntime"].frames == 16
-    assert report.accuracy["onnxruntime"].agreement >= 0.999
-    assert report.accuracy["openvino"].agreement >= 0.999
+    for engines in report.accuracy.values():
+        for accuracy in engines.values():
+            assert accuracy.frames == 16
+            assert accuracy.agreement >= 0.999
