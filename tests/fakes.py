@@ -40,6 +40,23 @@ class ManualClock:
         return not stop.is_set()
 
 
+class VirtualClock:
+    """Time that passes in no time: whoever sleeps finds that it is over."""
+
+    def __init__(self) -> None:
+        self._now_ns = 1_000_000_000
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def wall_ns(self) -> int:
+        return self._now_ns
+
+    def sleep_until(self, deadline_ns: int, stop: threading.Event) -> bool:
+        self._now_ns = max(self._now_ns, deadline_ns)
+        return not stop.is_set()
+
+
 def picture_of(index: int, size_wh: tuple[int, int] = (16, 12)) -> Image:
     """A picture whose blue channel tells its index (modulo 8) to the fake engine: class = index % 8."""
     return np.full((size_wh[1], size_wh[0], 3), (index % 8) << 5, np.uint8)

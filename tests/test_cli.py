@@ -118,6 +118,41 @@ def test_inspect_and_evaluate_print_text_and_json(tmp_path: Path, material: Path
     assert json.loads(vidseg(*arguments, "--json", folder=tmp_path).stdout)["mean_iou"] == 1.0
 
 
+def test_bench_finds_the_fastest_and_run_takes_it(tmp_path: Path, material: Path) -> None:
+    bundle = str(material / "tiny.vidseg")
+    assert vidseg("bench", bundle, "--seconds", "0", "--threads", "1,x", folder=tmp_path).returncode == 2
+    done = vidseg("bench", bundle, "--seconds", "0", "--json", folder=tmp_path)
+    report = json.loads(done.stdout)
+    assert [row["candidate"]["engine"] for row in report["rows"]] == ["onnxruntime", "openvino"]
+    assert all(row["agreement"] == 1.0 for row in report["rows"])
+    assert f"takes {report['chosen']['engine']} float from now on" in done.stderr
+    (remembered,) = json.loads((_cache() / "engine-choices.json").read_text()).values()
+    assert remembered == report["chosen"]
+    table = vidseg("bench", bundle, "--seconds", "0", folder=tmp_path).stdout.splitlines()
+    assert len(table) == 3
+    assert sum(line.startswith("*") for line in table) == 1
+
+
+def test_doctor_tries_the_demo_model(tmp_path: Path) -> None:
+    done = vidseg("doctor", "--json", folder=tmp_path)
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0
+    for engine in ("onnxruntime", "openvino"):
+        assert findings[engine]["verdict"] == "ok"
+        assert "100.00" in findings[engine]["text"] or "99.99" in findings[engine]["text"]
+    assert findings["window"] == {"subject": "window", "verdict": "missing", "text": findings["window"]["text"]}
+    assert findings["cache"]["text"] == str(_cache())
+    (_cache()).chmod(0o777)
+    broken = vidseg("doctor", folder=tmp_path)
+    _cache().chmod(0o700)
+    assert broken.returncode == 1
+    assert "chmod 700" in broken.stdout
+
+
+def _cache() -> Path:
+    return Path(os.environ["XDG_CACHE_HOME"]) / "vidseg"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

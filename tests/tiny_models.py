@@ -59,7 +59,7 @@ def tiny_model(size_wh: tuple[int, int] = (16, 12)) -> bytes:
     return content
 
 
-def tiny_parts(size_wh: tuple[int, int] = (16, 12)) -> tuple[Manifest, dict[str, bytes]]:
+def tiny_parts(size_wh: tuple[int, int] = (16, 12), *, samples: bool = True) -> tuple[Manifest, dict[str, bytes]]:
     """A manifest and the members that it names."""
     import cv2
 
@@ -69,6 +69,8 @@ def tiny_parts(size_wh: tuple[int, int] = (16, 12)) -> tuple[Manifest, dict[str,
         "samples/0.png": cv2.imencode(".png", image)[1].tobytes(),
         "samples/0-classes.png": cv2.imencode(".png", brightest_channel(image))[1].tobytes(),
     }
+    if not samples:
+        members = {"model.onnx": members["model.onnx"]}
     manifest = Manifest(
         format=FORMAT,
         task="semantic",
@@ -81,7 +83,7 @@ def tiny_parts(size_wh: tuple[int, int] = (16, 12)) -> tuple[Manifest, dict[str,
                 name="float", file="model.onnx", precision="fp32", targets=("onnxruntime", "openvino"), accuracy={}
             ),
         ),
-        samples=(SampleSpec(image="samples/0.png", class_map="samples/0-classes.png"),),
+        samples=(SampleSpec(image="samples/0.png", class_map="samples/0-classes.png"),) if samples else (),
         provenance=ProvenanceSpec(
             model_name="tiny.onnx",
             model_sha256=sha256_of(members["model.onnx"]),
@@ -94,8 +96,8 @@ def tiny_parts(size_wh: tuple[int, int] = (16, 12)) -> tuple[Manifest, dict[str,
     return manifest, members
 
 
-def write_tiny_bundle(path: Path, size_wh: tuple[int, int] = (16, 12)) -> Path:
+def write_tiny_bundle(path: Path, size_wh: tuple[int, int] = (16, 12), *, samples: bool = True) -> Path:
     """A whole bundle around `tiny_model`."""
-    manifest, members = tiny_parts(size_wh)
+    manifest, members = tiny_parts(size_wh, samples=samples)
     write_bundle(path, manifest, members)
     return path

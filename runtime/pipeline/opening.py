@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from vidseg.runtime.bundle import Bundle, open_bundle
-from vidseg.runtime.engines.opening import EngineName, open_engine
+from vidseg.runtime.engines.choice import ChoiceMemory
+from vidseg.runtime.engines.trial import WantedEngine, engine_for
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.overlay import Overlay
@@ -32,7 +33,10 @@ class OpenOptions:
     """How `open_pipeline` sets things up.
 
     Attributes:
-        engine: which library infers.
+        engine: which library infers, its first float variant; `auto` takes the remembered choice, else starts with
+            ONNX Runtime and finds the fastest engine and variant on the first frames.
+        memory: where choices are remembered; None: nowhere.
+        confidence: results have one.
         alpha: how strong the classes' colours are in pictures, 0..1.
         legend: name the classes in pictures.
         hud: show rate, age and drops in pictures.
@@ -40,7 +44,9 @@ class OpenOptions:
         every_frame: see `PipelineOptions`.
     """
 
-    engine: EngineName = "onnxruntime"
+    engine: WantedEngine = "auto"
+    memory: ChoiceMemory | None = None
+    confidence: bool = False
     alpha: float = 0.5
     legend: bool = True
     hud: bool = True
@@ -82,7 +88,7 @@ def open_pipeline(
 
     return Pipeline(
         [source_from_uri(source, realtime=realtime) if isinstance(source, str) else source for source in sources],
-        lambda: open_engine(opened, options.engine),
+        lambda: engine_for(opened, options.engine, options.memory, confidence=options.confidence),
         ready_sinks,
         options=PipelineOptions(fit=opened.manifest.input.fit, every_frame=options.every_frame),
         draw=_Picture(overlay, hud=options.hud).draw,

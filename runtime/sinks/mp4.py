@@ -61,7 +61,7 @@ class Mp4Writer:
         from av.video.reformatter import VideoReformatter
 
         self._path = path
-        encoder, options = _available_encoder()
+        encoder, options = available_encoder()
         try:
             self._file = FragmentFile(path)
         except OSError as error:
@@ -144,7 +144,12 @@ class Mp4Writer:
         )
 
 
-def _available_encoder() -> tuple[str, dict[str, str]]:
+def available_encoder() -> tuple[str, dict[str, str]]:
+    """Name and options of the best encoder that PyAV has here.
+
+    Raises:
+        SinkError: it has none.
+    """
     from av.codec import Codec
     from av.codec.codec import UnknownCodecError
 

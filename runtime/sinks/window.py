@@ -37,7 +37,7 @@ class WindowSink:
     """
 
     def __init__(self) -> None:
-        obstacle = _obstacle()
+        obstacle = obstacle_to_window()
         if obstacle:
             raise DeviceError("no window can be opened", obstacle, "Record to a file with --sink out.mp4 instead.")
         self._is_open = False
@@ -116,11 +116,11 @@ def _is_visible() -> bool:
 
 def display_available() -> bool:
     """True where a window can be opened."""
-    return not _obstacle()
+    return not obstacle_to_window()
 
 
 @cache
-def _obstacle() -> str:
+def obstacle_to_window() -> str:
     """Why no window can be opened; empty where one can.
 
     Tried in a child process, which takes 0.3 s: Qt ends the whole process where it gets no display or lacks a library,

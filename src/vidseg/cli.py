@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import typer
 from vidseg.runtime.errors import UsageError, VidsegError
 
 if TYPE_CHECKING:
+    from vidseg.runtime.engines.choice import ChoiceMemory
     from vidseg.runtime.pipeline import Pipeline, Statistics
 
 app = typer.Typer(
@@ -31,8 +33,9 @@ app = typer.Typer(
 
 
 class EngineChoice(str, Enum):
-    """The engines that can be asked for."""
+    """The engines that can be asked for; `auto` is the fastest here, as remembered or found out."""
 
+    auto = "auto"
     onnxruntime = "onnxruntime"
     openvino = "openvino"
 
@@ -81,7 +84,7 @@ def run(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="window://, out.mp4, masks/ or null://; may be given more than once."),
     ] = None,
-    engine: EngineOption = EngineChoice.onnxruntime,
+    engine: EngineOption = EngineChoice.auto,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="How strong the colours are.")] = 0.5,
     legend: Annotated[bool, typer.Option(help="Name the classes in the picture.")] = True,
     hud: Annotated[bool, typer.Option(help="Show rate, age and drops in the picture.")] = True,
@@ -95,7 +98,10 @@ def run(
     from vidseg.runtime.pipeline.opening import OpenOptions, open_pipeline
 
     sources, sinks = _defaults(source or [], sink or [])
-    options = OpenOptions(engine.value, alpha, legend, hud, realtime, every_frame)
+    options = OpenOptions(
+        engine=engine.value, memory=_memory(), alpha=alpha, legend=legend, hud=hud, realtime=realtime,
+        every_frame=every_frame,
+    )  # fmt: skip
     pipeline = open_pipeline(bundle, sources, sinks, options)
     received = _run_and_report(pipeline, as_json=as_json)
     for name in (name for name in sinks if "://" not in name):
@@ -183,7 +189,7 @@ def evaluate(
         typer.Option("--map", help="File that maps the model's classes to label ids."),
     ] = None,
     ignore: Annotated[int, typer.Option(min=0, max=255, help="Label id to leave out.")] = 255,
-    engine: EngineOption = EngineChoice.onnxruntime,
+    engine: EngineOption = EngineChoice.auto,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a bundle on labelled pictures: one confusion matrix, IoU, precision, recall, F1."""
@@ -196,21 +202,74 @@ def evaluate(
         report_text,
     )
     from vidseg.runtime.bundle import open_bundle
-    from vidseg.runtime.engines.opening import open_engine
+    from vidseg.runtime.engines.trial import engine_for
     from vidseg.runtime.segmenter import Segmenter
 
     opened = open_bundle(bundle)
     names = [spec.name for spec in opened.manifest.output.classes]
     mapping = None if class_map is None else read_mapping(class_map, names)
     dataset = labelled_folder(images, labels)
-    segmenter = Segmenter(open_engine(opened, engine.value), opened.manifest.input.fit)
-    with segmenter, _progress(len(dataset)) as advance:
+    ready = engine_for(opened, engine.value, _memory(), trials=False)
+    segmenter = Segmenter(ready, opened.manifest.input.fit)
+    with segmenter, _progress("pictures", len(dataset)) as advance:
         report = evaluate(segmenter, dataset, names, EvaluationOptions(ignore, mapping), advance)
     print(json.dumps(report_document(report)) if as_json else report_text(report))
 
 
+@app.command("bench")
+def bench_command(
+    bundle: BundleArgument,
+    seconds: Annotated[float, typer.Option(min=0, max=3600, help="How long to measure, all together.")] = 6.0,
+    threads: Annotated[
+        str, typer.Option(help="Thread counts to compare, as 1,2,4; one a core where none is given.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Compare engines and variants on this machine, and remember the fastest for `vidseg run`."""
+    from vidseg.runtime.bundle import open_bundle
+    from vidseg.runtime.engines.bench import BenchOptions, bench, bench_document, bench_text
+    from vidseg.runtime.engines.candidates import candidates_of
+    from vidseg.runtime.engines.choice import fastest
+
+    opened = open_bundle(bundle)
+    counts = _thread_counts(threads)
+    with _progress("measured", 1) as advance:
+        rows = bench(opened, candidates_of(opened, counts), BenchOptions(seconds), advance)
+    chosen = fastest(rows, _memory().recall(opened))
+    print(json.dumps(bench_document(rows, chosen), indent=2) if as_json else bench_text(rows, chosen))
+    if not threads:
+        _memory().remember(opened, chosen)
+        print(f"`vidseg run` takes {chosen} from now on.", file=sys.stderr)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine has and what is missing, and try the demo model in every engine."""
+    from vidseg.runtime.doctor import doctor_document, doctor_text, examine
+
+    findings = examine(os.environ)
+    print(json.dumps(doctor_document(findings), indent=2) if as_json else doctor_text(findings))
+    if any(finding.verdict == "broken" for finding in findings):
+        sys.exit(1)
+
+
+def _thread_counts(text: str) -> list[int | None]:
+    if not text:
+        return [None]
+    if not re.fullmatch(r"[1-9]\d{0,2}(,[1-9]\d{0,2})*", text):
+        raise UsageError("--threads is a list of counts", text, "Write it as 1,2,4.")
+    return [int(part) for part in text.split(",")]
+
+
+def _memory() -> ChoiceMemory:
+    from vidseg.runtime.cache import user_cache_folder
+    from vidseg.runtime.engines.choice import ChoiceMemory
+
+    return ChoiceMemory(user_cache_folder(os.environ))
+
+
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
+def _progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
     """A bar on a terminal; gives a callable that takes the number done."""
     if not sys.stderr.isatty():
         yield lambda _done: None
@@ -219,7 +278,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("pictures", total=total)
+        task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)
 
 

@@ -1,0 +1,81 @@
+"""Which engines and variants of a bundle could serve on this machine, and whether they say what they should."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from vidseg.runtime.bundle import Bundle
+from vidseg.runtime.engines import Engine, predict
+from vidseg.runtime.engines.opening import EngineName, open_engine
+
+ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
+
+MIN_AGREEMENT = 0.999
+"""Share of the samples' pixels that a float variant has to reproduce here."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Candidate:
+    """An engine with a variant. `threads` None: one a core."""
+
+    engine: EngineName
+    variant: str
+    threads: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.variant}" + (f", {self.threads} threads" if self.threads else "")
+
+    def open(self, bundle: Bundle, *, confidence: bool = False) -> Engine:
+        """Load it; see `open_engine`."""
+        return open_engine(bundle, self.engine, self.variant, threads=self.threads, confidence=confidence)
+
+
+def installed_engines() -> list[EngineName]:
+    """The engines whose libraries are here."""
+    return [name for name in ENGINES if importlib.util.find_spec(name)]
+
+
+def candidates_of(bundle: Bundle, threads: Iterable[int | None] = (None,)) -> list[Candidate]:
+    """Every variant in every engine that is installed here; first ONNX Runtime's, which is there always and at once."""
+    return [
+        Candidate(engine, variant.name, count)
+        for engine in installed_engines()
+        for variant in bundle.manifest.variants
+        if engine in variant.targets
+        for count in threads
+    ]
+
+
+def sample_agreement(bundle: Bundle, engine: Engine) -> float:
+    """Share of the pixels of the bundle's samples that get the class that they should; 1.0 where there are none.
+
+    Raises:
+        EngineError: inference failed.
+    """
+    equal = [float((predict(engine, image).class_map == class_map).mean()) for image, class_map in bundle.samples()]
+    return sum(equal) / len(equal) if equal else 1.0
+
+
+def machine_fingerprint() -> dict[str, object]:
+    """What a measured choice depends on: library versions, CPU model and the cores that this process may use."""
+    return {
+        "libraries": {engine: version(engine) for engine in installed_engines()},
+        "cpu": cpu_model(),
+        "cores": sorted(os.sched_getaffinity(0)),
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name as Linux tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,102 @@
+"""A choice that is slower than another, or that says the wrong classes, is worse than no choice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_models import write_tiny_bundle
+from vidseg.runtime.bundle import Bundle, open_bundle
+from vidseg.runtime.engines.bench import BenchOptions, BenchRow, bench, bench_document, bench_text
+from vidseg.runtime.engines.candidates import Candidate, candidates_of
+from vidseg.runtime.engines.choice import ChoiceMemory, choose_engine, fastest
+from vidseg.runtime.engines.trial import engine_for
+from vidseg.runtime.errors import EngineError
+
+ORT, OPENVINO = Candidate("onnxruntime", "float"), Candidate("openvino", "float")
+SHORT = BenchOptions(seconds=0.0, min_rounds=1, block=2)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return open_bundle(write_tiny_bundle(tmp_path / "tiny.vidseg"))
+
+
+def _row(candidate: Candidate, p50_ms: float, agreement: float = 1.0, error: str | None = None) -> BenchRow:
+    return BenchRow(candidate, p50_ms, p50_ms, 1000 / p50_ms, 1.0, agreement, 10, error)
+
+
+def test_the_fastest_that_is_right_wins() -> None:
+    slow, fast = _row(ORT, 10.0), _row(OPENVINO, 5.0)
+    assert fastest([slow, fast]) == OPENVINO
+    assert fastest([slow, replace(fast, agreement=0.998)]) == ORT
+    assert fastest([slow, replace(fast, error="broken")]) == ORT
+    with pytest.raises(EngineError, match=r"no engine gives the right classes here.*openvino float: 99\.800%"):
+        fastest([replace(fast, agreement=0.998)])
+
+
+def test_a_remembered_choice_stays_unless_it_loses_clearly() -> None:
+    assert fastest([_row(ORT, 10.0), _row(OPENVINO, 9.6)], remembered=ORT) == ORT
+    assert fastest([_row(ORT, 10.0), _row(OPENVINO, 9.4)], remembered=ORT) == OPENVINO
+
+
+def test_every_candidate_is_measured_and_judged_by_the_samples(bundle: Bundle) -> None:
+    candidates = candidates_of(bundle, (1, 2))
+    assert candidates == [Candidate(e, "float", n) for e in ("onnxruntime", "openvino") for n in (1, 2)]
+    shares: list[float] = []
+    rows = bench(bundle, candidates, SHORT, shares.append)
+    assert [row.candidate for row in rows] == candidates
+    assert all(row.error is None and row.agreement == 1.0 and row.frames == 2 for row in rows)
+    assert all(0 < row.latency_p50_ms <= row.latency_p99_ms and row.throughput_fps > 0 for row in rows)
+    assert shares == [1.0]
+    chosen = fastest(rows)
+    assert bench_text(rows, chosen).count("\n* ") == 1
+    assert bench_document(rows, chosen)["chosen"]["engine"] == chosen.engine
+
+
+def test_a_candidate_that_cannot_be_loaded_says_why(bundle: Bundle) -> None:
+    broken = Candidate("tensorrt", "float")  # type: ignore[arg-type]
+    rows = bench(bundle, [broken, ORT], SHORT)
+    assert "is not for tensorrt" in (rows[0].error or "")
+    assert fastest(rows) == ORT
+    assert "is not for tensorrt" in bench_text(rows, ORT)
+    assert bench_document(rows, ORT)["rows"][0]["latency_p50_ms"] is None
+
+
+def test_a_choice_is_remembered_for_its_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    memory = ChoiceMemory(tmp_path / "cache")
+    assert memory.recall(bundle) is None
+    chosen = choose_engine(bundle, memory, SHORT)
+    other = next(candidate for candidate in (ORT, OPENVINO) if candidate != chosen)
+    assert memory.recall(bundle) == chosen
+    memory.remember(bundle, other)
+    assert choose_engine(bundle, memory) == other  # taken as it is, not measured again
+    larger = open_bundle(write_tiny_bundle(tmp_path / "larger.vidseg", (32, 24)))
+    assert memory.recall(larger) is None
+    with engine_for(bundle, "auto", memory, trials=False) as engine:
+        assert type(engine).__name__.lower().removesuffix("engine") == other.engine
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"KEY": 3}', '{"KEY": {"engine": "x", "variant": "float"}}'])
+def test_a_damaged_memory_is_no_memory(bundle: Bundle, tmp_path: Path, text: str) -> None:
+    memory = ChoiceMemory(tmp_path / "cache")
+    memory.remember(bundle, ORT)
+    file = tmp_path / "cache/engine-choices.json"
+    key = file.read_text().split('"')[1]
+    file.write_text(text.replace("KEY", key))
+    assert memory.recall(bundle) is None
+    memory.remember(bundle, OPENVINO)
+    assert memory.recall(bundle) == OPENVINO
+
+
+def test_a_memory_that_others_can_write_to_is_not_used(
+    bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = ChoiceMemory(tmp_path / "cache")
+    memory.remember(bundle, ORT)
+    (tmp_path / "cache").chmod(0o777)
+    assert memory.recall(bundle) is None
+    memory.remember(bundle, OPENVINO)
+    assert "is not remembered" in caplog.text
