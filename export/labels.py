@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
-from vidseg.export.label_sets import LABEL_SETS, Color
+from vidseg.export.label_sets import LABEL_SETS
 from vidseg.runtime.errors import ConfigurationError
 from vidseg.runtime.manifest import ClassSpec
+from vidseg.runtime.palette import Color, color_from_hex, distinct_colors
 
 MAX_CLASSES = 255
 """Ids are 0..254; 255 is unknown."""
@@ -80,7 +78,7 @@ def colored(labels: Sequence[Label], origin: str) -> tuple[ClassSpec, ...]:
     if max(map(len, names)) > 200:
         raise ConfigurationError(f"{origin}: a name is too long", f"{max(map(len, names))} letters", _FORM)
     given: list[Color | None] = [label.color_rgb or _known_color(label.name, names) for label in labels]
-    colors = _filled(given)
+    colors = distinct_colors(given)
     return tuple(ClassSpec(name=name, color_rgb=color) for name, color in zip(names, colors, strict=True))
 
 
@@ -107,7 +105,7 @@ def _from_lines(text: str, origin: str) -> list[Label]:
         found = _LINE.fullmatch(line.strip())
         if not found or found["name"].startswith("#"):
             raise ConfigurationError(f"{origin}: line {number} has no name", repr(line[:40]), _FORM)
-        labels.append(Label(found["name"], _from_hex(found["color"]) if found["color"] else None))
+        labels.append(Label(found["name"], color_from_hex(found["color"]) if found["color"] else None))
     return labels
 
 
@@ -131,17 +129,12 @@ def _from_item(item: Any, number: int, origin: str) -> Label:
             if color is None:
                 return Label(name.strip())
             if isinstance(color, str) and _HEX.fullmatch(color):
-                return Label(name.strip(), _from_hex(color[1:]))
+                return Label(name.strip(), color_from_hex(color[1:]))
     raise ConfigurationError(
         f"{origin}: class {number} is not understood",
         f"{item!r:.60}",
         'Write a name, or {name: road, color: "#804080"}.',
     )
-
-
-def _from_hex(digits: str) -> Color:
-    red, green, blue = bytes.fromhex(digits)
-    return red, green, blue
 
 
 def _known_color(name: str, names: Sequence[str]) -> Color | None:
@@ -153,26 +146,3 @@ def _known_color(name: str, names: Sequence[str]) -> Color | None:
         return None
     best = max(holding, key=lambda classes: len({known.name for known in classes}.intersection(names)))
     return next(known.color_rgb for known in best if known.name == name)
-
-
-def _filled(colors: Sequence[Color | None]) -> list[Color]:
-    """Fill the gaps, each with the candidate that is farthest (in CIELAB) from all colours so far."""
-    levels = np.linspace(30, 255, 8).astype(np.uint8)
-    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
-    lab = _lab(candidates)
-    taken = [color for color in colors if color is not None] or [(0, 0, 0)]
-    distance = np.min(np.linalg.norm(lab[:, None] - _lab(np.array(taken, np.uint8))[None], axis=2), axis=1)
-    filled: list[Color] = []
-    for color in colors:
-        if color is None:
-            farthest = int(distance.argmax())
-            red, green, blue = candidates[farthest].tolist()
-            distance = np.minimum(distance, np.linalg.norm(lab - lab[farthest], axis=1))
-            filled.append((red, green, blue))
-        else:
-            filled.append(color)
-    return filled
-
-
-def _lab(colors_rgb: Any) -> Any:
-    return cv2.cvtColor((colors_rgb[None] / np.float32(255)).astype(np.float32), cv2.COLOR_RGB2LAB)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +13,7 @@ from vidseg.runtime.engines.choice import ChoiceMemory
 from vidseg.runtime.engines.trial import WantedEngine, engine_for
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import Image, Segmentation
-from vidseg.runtime.overlay import Overlay
+from vidseg.runtime.overlay import Overlay, OverlayStyle
 from vidseg.runtime.pipeline.pipeline import Pipeline, PipelineOptions
 from vidseg.runtime.pipeline.statistics import Statistics
 from vidseg.runtime.pipeline.status import hud_lines
@@ -37,8 +37,7 @@ class OpenOptions:
             ONNX Runtime and finds the fastest engine and variant on the first frames.
         memory: where choices are remembered; None: nowhere.
         confidence: results have one.
-        alpha: how strong the classes' colours are in pictures, 0..1.
-        legend: name the classes in pictures.
+        style: of pictures.
         hud: show rate, age and drops in pictures.
         realtime: files run at their own pace instead of as fast as they can.
         every_frame: see `PipelineOptions`.
@@ -47,8 +46,7 @@ class OpenOptions:
     engine: WantedEngine = "auto"
     memory: ChoiceMemory | None = None
     confidence: bool = False
-    alpha: float = 0.5
-    legend: bool = True
+    style: OverlayStyle = field(default_factory=OverlayStyle)
     hud: bool = True
     realtime: bool = False
     every_frame: bool = False
@@ -84,7 +82,7 @@ def open_pipeline(
     _refuse_overwriting(_paths(sources), _paths(sinks))
     ready_sinks = [_sink(sink, number, opened) for number, sink in enumerate(sinks)]
     realtime = options.realtime or any(sink.main_thread for sink in ready_sinks)
-    overlay = Overlay(classes, alpha=options.alpha, legend=options.legend)
+    overlay = Overlay(classes, options.style)
 
     return Pipeline(
         [source_from_uri(source, realtime=realtime) if isinstance(source, str) else source for source in sources],

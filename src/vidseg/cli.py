@@ -55,6 +55,21 @@ class FitChoice(str, Enum):
     crop = "crop"
 
 
+class ViewChoice(str, Enum):
+    """Where the classes' colours go."""
+
+    over = "over"
+    mask = "mask"
+    side_by_side = "side-by-side"
+
+
+class ColorsChoice(str, Enum):
+    """Whose colours the classes have."""
+
+    bundle = "bundle"
+    distinct = "distinct"
+
+
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle: a .vidseg file or folder.", show_default=False)]
 EngineOption = Annotated[EngineChoice, typer.Option(help="The library that infers.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -87,6 +102,15 @@ def run(
     engine: EngineOption = EngineChoice.auto,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="How strong the colours are.")] = 0.5,
     legend: Annotated[bool, typer.Option(help="Name the classes in the picture.")] = True,
+    outline: Annotated[bool, typer.Option("--outline", help="Draw the borders of regions.")] = False,
+    view: Annotated[ViewChoice, typer.Option(help="Colours over the frame, alone, or beside it.")] = ViewChoice.over,
+    hide: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="A class not to draw; may be given more than once."),
+    ] = None,
+    colors: Annotated[
+        ColorsChoice, typer.Option(help="The bundle's, or such that colour-blind people tell apart.")
+    ] = ColorsChoice.bundle,
     hud: Annotated[bool, typer.Option(help="Show rate, age and drops in the picture.")] = True,
     realtime: Annotated[bool, typer.Option("--realtime", help="Run files at their own pace.")] = False,
     every_frame: Annotated[
@@ -95,11 +119,13 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Segment video. Without arguments: the demo model on the rendered street."""
+    from vidseg.runtime.overlay import OverlayStyle
     from vidseg.runtime.pipeline.opening import OpenOptions, open_pipeline
 
     sources, sinks = _defaults(source or [], sink or [])
+    style = OverlayStyle(alpha, legend, outline, view.value, tuple(hide or ()), colors.value)
     options = OpenOptions(
-        engine=engine.value, memory=_memory(), alpha=alpha, legend=legend, hud=hud, realtime=realtime,
+        engine=engine.value, memory=_memory(), style=style, hud=hud, realtime=realtime,
         every_frame=every_frame,
     )  # fmt: skip
     pipeline = open_pipeline(bundle, sources, sinks, options)
