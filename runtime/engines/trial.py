@@ -26,13 +26,17 @@ log = logging.getLogger(__name__)
 WantedEngine: TypeAlias = EngineName | Literal["auto"]
 
 SETTLED_AFTER = 30
-"""Frames before the first trial: the start of a run is not like the rest of it."""
+SETTLED_NS = 1_500_000_000
+"""Frames, or time for slow models, before the first trial: the start of a run is not like the rest of it."""
 
 BLOCK = 5
 """Frames in a row for one engine; the first of them does not count, because it finds the other's data in the caches."""
 
 ROUNDS = 5
 """Blocks of each engine in a trial."""
+
+CLEAR_RATIO = 1.5
+"""Of times that end a trial after the first block of each."""
 
 
 def engine_for(
@@ -118,6 +122,7 @@ class TrialEngine:
         self._challenger: _Contender | None = None
         self._decoders = {self._is_cut(self._best): self._best.engine.decode}
         self._frames = 0
+        self._started_ns = 0
         self._free_ns = 0
 
     @property
@@ -146,7 +151,7 @@ class TrialEngine:
         Raises:
             EngineError: as that of the fastest engine so far.
         """
-        if self._decided and self._challenger is None and self._frames >= SETTLED_AFTER:
+        if self._decided and self._challenger is None and self._is_settled():
             self._next_trial()
         number = self._frames
         self._frames += 1
@@ -200,7 +205,7 @@ class TrialEngine:
                 for contender in (self._best, challenger):
                     contender.service_ms.clear()
                     contender.decode_ms.clear()
-                self._frames = SETTLED_AFTER + BLOCK - SETTLED_AFTER % BLOCK
+                self._frames = SETTLED_AFTER - SETTLED_AFTER % (2 * BLOCK) + BLOCK  # the challenger's block is next
                 return
         decided, self._decided = self._decided, None
         log.info("the fastest here is %s", self._best.candidate)
@@ -236,10 +241,21 @@ class TrialEngine:
         if started_ns is not None:  # it had the device since it was given, or since the one before it was done
             contender.service_ms.append((now_ns - max(started_ns, self._free_ns)) / 1e6)
         self._free_ns = now_ns
-        challenger = self._challenger
-        if challenger and min(len(self._best.service_ms), len(challenger.service_ms)) >= ROUNDS * (BLOCK - 1):
-            self._end_trial(challenger)
+        if self._challenger and self._is_over(self._challenger):
+            self._end_trial(self._challenger)
         return outputs
+
+    def _is_settled(self) -> bool:
+        now_ns = self._clock.now_ns()
+        self._started_ns = self._started_ns or now_ns
+        return self._frames >= SETTLED_AFTER or now_ns - self._started_ns >= SETTLED_NS
+
+    def _is_over(self, challenger: _Contender) -> bool:
+        counted = min(len(self._best.service_ms), len(challenger.service_ms))
+        if counted < BLOCK - 1:
+            return False
+        low, high = sorted((self._best.cost_ms(), challenger.cost_ms()))
+        return high > CLEAR_RATIO * low or counted >= ROUNDS * (BLOCK - 1)
 
     def _end_trial(self, challenger: _Contender) -> None:
         log.info(
