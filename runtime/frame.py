@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,3 +84,22 @@ class Segmentation:
         nearest[~known_rows] = UNKNOWN
         nearest[:, ~known_columns] = UNKNOWN
         return nearest
+
+
+SourceState: TypeAlias = Literal["opening", "silent", "lost"]
+"""What a source does that gives no frames: it has not given one yet, it gave some, or it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """What a sink gets at a fixed interval while a live source gives nothing.
+
+    Attributes:
+        source: its name.
+        state: see `SourceState`.
+        since_ns: monotonic time of its last frame or of its loss, or of the start of the run.
+    """
+
+    source: str
+    state: SourceState
+    since_ns: int

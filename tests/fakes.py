@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from vidseg.runtime.clock import Clock
 from vidseg.runtime.engines import Ticket
 from vidseg.runtime.engines.fake import FakeEngine
-from vidseg.runtime.frame import Frame, Image, Segmentation
+from vidseg.runtime.frame import Frame, Image, Segmentation, SourceStatus
+from vidseg.runtime.sinks import Sink
 
 
 class ManualClock:
@@ -114,10 +115,12 @@ class HookedEngine(FakeEngine):
         return super().enqueue(batch)
 
 
-class CollectingSink:
+class CollectingSink(Sink):
     """Keeps what it gets; calls `before` ahead of each write; raises `fault` at result number `fault_at`."""
 
-    main_thread = False
+    name = ""
+    queue_size = 4
+    wants_picture = False
 
     def __init__(
         self,
@@ -134,6 +137,7 @@ class CollectingSink:
         self.wants_picture = wants_picture
         self.results: list[Segmentation] = []
         self.pictures: list[Image | None] = []
+        self.statuses: list[SourceStatus] = []
         self.closed = 0
         self._fault = fault
         self._fault_at = fault_at
@@ -145,6 +149,9 @@ class CollectingSink:
             raise self._fault
         self.results.append(segmentation)
         self.pictures.append(picture)
+
+    def notify(self, status: SourceStatus) -> None:
+        self.statuses.append(status)
 
     def close(self) -> None:
         self.closed += 1

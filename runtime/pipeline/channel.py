@@ -39,6 +39,15 @@ class Channel(Generic[T]):
             self._changed.notify_all()
             return [self._items.popleft() for _ in range(len(self._items) - self._size)]
 
+    def put_if_room(self, item: T) -> bool:
+        """Append at once, or not at all: False when the queue is full or closed."""
+        with self._changed:
+            if self._closed or len(self._items) >= self._size:
+                return False
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
     def get(self, timeout_s: float | None = None) -> T | None:
         """The oldest item; None when the queue is closed and empty, or the time is over (see `finished`)."""
         with self._changed:

@@ -40,7 +40,7 @@ class OpenOptions:
         style: of pictures.
         hud: show rate, age and drops in pictures.
         realtime: files run at their own pace instead of as fast as they can.
-        every_frame: see `PipelineOptions`.
+        every_frame, deadline_ms, heartbeat_ms: see `PipelineOptions`.
     """
 
     engine: WantedEngine = "auto"
@@ -50,6 +50,8 @@ class OpenOptions:
     hud: bool = True
     realtime: bool = False
     every_frame: bool = False
+    deadline_ms: float | None = None
+    heartbeat_ms: float = 1000.0
 
 
 def demo_bundle_path() -> Path:
@@ -88,7 +90,12 @@ def open_pipeline(
         [source_from_uri(source, realtime=realtime) if isinstance(source, str) else source for source in sources],
         lambda: engine_for(opened, options.engine, options.memory, confidence=options.confidence),
         ready_sinks,
-        options=PipelineOptions(fit=opened.manifest.input.fit, every_frame=options.every_frame),
+        options=PipelineOptions(
+            fit=opened.manifest.input.fit,
+            every_frame=options.every_frame,
+            deadline_ms=options.deadline_ms,
+            heartbeat_ms=options.heartbeat_ms,
+        ),
         draw=_Picture(overlay, hud=options.hud).draw,
     )
 

@@ -16,13 +16,15 @@ from vidseg.runtime.engines import Engine
 from vidseg.runtime.errors import SourceError, StopTimeoutError, UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.geometry import Fit
+from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
 from vidseg.runtime.pipeline.commands import Abort, Command, Drain, Ended, Failed, SinkFailed
+from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, SlotPolicy, every_frame
 from vidseg.runtime.pipeline.ledger import Ledger
 from vidseg.runtime.pipeline.ports import Port, SinkPort
 from vidseg.runtime.pipeline.statistics import Meters, Report, Reporter, Statistics
-from vidseg.runtime.pipeline.workers import Books, Inferred, InferWorker, RenderWorker, SourceWorker
+from vidseg.runtime.pipeline.workers import Inferred, InferWorker, RenderWorker, SourceWorker
 from vidseg.runtime.sinks import Sink
 from vidseg.runtime.sources import Source
 
@@ -49,11 +51,20 @@ class PipelineOptions:
         fit: how a frame is laid on the model's input.
         every_frame: live sources wait in a queue instead of being replaced by newer frames.
         max_age_ms: with `every_frame`, frames older than that are discarded before inference.
+        deadline_ms: a result older than that at a hand-over is late: its classes are all unknown; None for no limit.
+        heartbeat_ms: how often sinks are told of a live source that gives nothing.
     """
 
     fit: Fit = "stretch"
     every_frame: bool = False
     max_age_ms: float = 1000.0
+    deadline_ms: float | None = None
+    heartbeat_ms: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if self.heartbeat_ms <= 0 or self.max_age_ms <= 0 or (self.deadline_ms is not None and self.deadline_ms <= 0):
+            got = f"max_age_ms={self.max_age_ms}, deadline_ms={self.deadline_ms}, heartbeat_ms={self.heartbeat_ms}"
+            raise UsageError("times are more than 0 ms", got)
 
 
 class Pipeline:
@@ -94,7 +105,9 @@ class Pipeline:
         _check_parts(sources, sinks, draw)
         options = options or PipelineOptions()
         clock = clock or SystemClock()
-        self._books = Books(Ledger(), Meters(clock), clock)
+        self._books = Books(Ledger(), Meters(clock), clock, options.deadline_ms)
+        live = [source.name for source in sources if source.live]
+        self._heartbeats = Heartbeats(live, options.heartbeat_ms, clock)
         self._lossless = {source.name: not source.live for source in sources}
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._stop_sources = threading.Event()
@@ -114,7 +127,9 @@ class Pipeline:
         self._sink_ports = [self._port_for(sink) for sink in sinks]
         self._results: Port | None = None
         self._works: dict[str, Callable[[], None]] = {
-            f"source {source.name}": SourceWorker(source, self._intake, self._books, self._stop_sources)
+            f"source {source.name}": SourceWorker(
+                source, self._intake, self._books, self._heartbeats, self._stop_sources
+            )
             for source in sources
         }
         self._works["infer"] = InferWorker(
@@ -207,7 +222,7 @@ class Pipeline:
         if self._main_thread_ports():
             raise UsageError("a window works with run() only", "a loop over results", "Draw in the loop instead.")
         if self._state == "new":
-            self._results = Port("loop", 4 if all(self._lossless.values()) else 1, self._books.ledger)
+            self._results = Port("loop", 4 if all(self._lossless.values()) else 1, self._books)
         self.start()
         assert self._results is not None
         try:
@@ -260,8 +275,7 @@ class Pipeline:
     def _port_for(self, sink: Sink) -> SinkPort:
         return SinkPort(
             sink,
-            self._books.ledger,
-            self._books.meters,
+            self._books,
             on_failure=lambda port, error: self._commands.put(SinkFailed(port, error)),
             on_stop_request=self.drain,
         )
@@ -282,8 +296,11 @@ class Pipeline:
         deadline: float | None = None
         while alive:
             try:
-                command = self._commands.get(timeout=None if deadline is None else max(deadline - monotonic(), 0))
+                command = self._commands.get(timeout=self._patience_s(deadline))
             except queue.Empty:
+                self._tell_of_silence()
+                if deadline is None or monotonic() < deadline:
+                    continue
                 if self._state == "aborting":
                     self._survivors = sorted(alive)
                     break
@@ -301,6 +318,19 @@ class Pipeline:
             thread.join(0 if self._survivors else None)
         self._state = "stopped"
         self._finished.set()
+
+    def _patience_s(self, deadline: float | None) -> float | None:
+        """How long the supervisor may sleep: to its deadline, or to the next look at the sources."""
+        waits = [] if deadline is None else [max(deadline - monotonic(), 0)]
+        if self._state == "running" and self._heartbeats.interval_s is not None:
+            waits.append(self._heartbeats.interval_s / 4)
+        return min(waits, default=None)
+
+    def _tell_of_silence(self) -> None:
+        if self._state == "running":
+            for status in self._heartbeats.due():
+                for port in self._sink_ports:
+                    port.notify(status)
 
     def _is_fatal(self, command: Command) -> bool:
         if isinstance(command, Abort):

@@ -7,24 +7,24 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from vidseg.runtime.errors import VidsegError
-from vidseg.runtime.frame import Image, Segmentation
+from vidseg.runtime.frame import Image, Segmentation, SourceStatus
+from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
-from vidseg.runtime.pipeline.ledger import Ledger
-from vidseg.runtime.pipeline.statistics import Meters
 from vidseg.runtime.sinks import MainThreadSink, Sink, StopRequested
 
 log = logging.getLogger(__name__)
 
-Item: TypeAlias = tuple[Segmentation, Image | None]
+Item: TypeAlias = tuple[Segmentation, Image | None] | SourceStatus
 
 
 class Port:
     """A sink's queue and its account. A sink that fails is detached: its queue is emptied, the others go on."""
 
-    def __init__(self, name: str, queue_size: int, ledger: Ledger) -> None:
+    def __init__(self, name: str, queue_size: int, books: Books) -> None:
         self.name = name
         self.wants_picture = False
-        self._ledger = ledger
+        self._books = books
+        self._ledger = ledger = books.ledger
         self._channel: Channel[Item] = Channel(queue_size)
         ledger.open_sink(name)
 
@@ -35,16 +35,16 @@ class Port:
             if not self._channel.put((segmentation, picture)):
                 self._ledger.settle(self.name, "dropped")
         else:
-            for _ in self._channel.put_latest((segmentation, picture)):
-                self._ledger.settle(self.name, "dropped")
+            self._drop(self._channel.put_latest((segmentation, picture)))
 
     def take(self, timeout_s: float | None = None) -> Segmentation | None:
         """The oldest result, booked as written; None at the end or when the time is over."""
         item = self._channel.get(timeout_s)
         if item is None:
             return None
+        assert not isinstance(item, SourceStatus)  # only sinks are told of sources
         self._ledger.settle(self.name, "written")
-        return item[0]
+        return self._stamped(item[0])
 
     @property
     def finished(self) -> bool:
@@ -57,8 +57,18 @@ class Port:
 
     def abort(self) -> None:
         """Close, and give up what waits."""
-        for _ in self._channel.abort():
-            self._ledger.settle(self.name, "dropped")
+        self._drop(self._channel.abort())
+
+    def _drop(self, items: list[Item]) -> None:
+        for item in items:
+            if not isinstance(item, SourceStatus):
+                self._ledger.settle(self.name, "dropped")
+
+    def _stamped(self, segmentation: Segmentation) -> Segmentation:
+        stamped = self._books.stamped(segmentation)
+        if stamped.late:
+            self._books.meters.record_late()
+        return stamped
 
 
 class SinkPort(Port):
@@ -66,7 +76,7 @@ class SinkPort(Port):
 
     Args:
         sink: written to and closed by whoever calls this object, or `step`, and by nobody else.
-        ledger, meters: where deliveries and their times are booked.
+        books: where deliveries and their times are booked.
         on_failure: called once with the error when the sink is detached.
         on_stop_request: called when the sink raised `StopRequested`.
     """
@@ -74,15 +84,13 @@ class SinkPort(Port):
     def __init__(
         self,
         sink: Sink,
-        ledger: Ledger,
-        meters: Meters,
+        books: Books,
         on_failure: Callable[[SinkPort, BaseException], None],
         on_stop_request: Callable[[], None],
     ) -> None:
-        super().__init__(sink.name, sink.queue_size, ledger)
+        super().__init__(sink.name, sink.queue_size, books)
         self.sink = sink
         self.attached = True
-        self._meters = meters
         self._on_failure = on_failure
         self._on_stop_request = on_stop_request
         self.wants_picture = sink.wants_picture
@@ -100,35 +108,38 @@ class SinkPort(Port):
         item = self._channel.get(timeout_s)
         if item is None:
             return False
-        try:
-            with self._meters.timed(f"sink {self.name}"):
-                self.sink.write(*item)
-        except StopRequested:
-            self._on_stop_request()
-        except Exception as error:  # noqa: BLE001 - any error of a sink detaches it and is reported
-            self._ledger.settle(self.name, "failed")
-            self._detach(error)
+        if isinstance(item, SourceStatus):
+            self._call(self.sink.notify, item)
             return True
-        self._ledger.settle(self.name, "written")
+        with self._books.meters.timed(f"sink {self.name}"):
+            has_worked = self._call(self.sink.write, self._stamped(item[0]), item[1])
+        self._ledger.settle(self.name, "written" if has_worked else "failed")
         return True
+
+    def notify(self, status: SourceStatus) -> None:
+        """Tell the sink of a silent source, where no result waits before it."""
+        self._channel.put_if_room(status)
 
     def pump(self) -> None:
         """Let a window handle its events."""
         if isinstance(self.sink, MainThreadSink) and self.attached:
-            try:
-                self.sink.pump()
-            except StopRequested:
-                self._on_stop_request()
-            except Exception as error:  # noqa: BLE001 - see above
-                self._detach(error)
+            self._call(self.sink.pump)
 
     def close_sink(self) -> None:
         """Give up what waits and finish the sink's file."""
         self.abort()
+        self._call(self.sink.close)
+
+    def _call(self, method: Callable[..., None], *arguments: object) -> bool:
+        """Call the sink; False where it failed and was detached."""
         try:
-            self.sink.close()
-        except Exception as error:  # noqa: BLE001 - see above
+            method(*arguments)
+        except StopRequested:
+            self._on_stop_request()
+        except Exception as error:  # noqa: BLE001 - any error of a sink detaches it and is reported
             self._detach(error)
+            return False
+        return True
 
     def _detach(self, error: BaseException) -> None:
         self.abort()

@@ -27,6 +27,7 @@ class Statistics:
         elapsed_s: since the start.
         fps: results a second over the recent window, (n-1)/(last-first); 0.0 with fewer than two.
         mean_fps: the same over the whole run.
+        late: hand-overs of results that were older than the deadline.
         age_p50_ms, age_p99_ms: from capture to hand-over, over the recent window; NaN before the first result.
         stage_ms: median time of each stage over its recent window, by stage; for sinks `sink NAME`.
         ledger: the books.
@@ -35,6 +36,7 @@ class Statistics:
     elapsed_s: float
     fps: float
     mean_fps: float
+    late: int
     age_p50_ms: float
     age_p99_ms: float
     stage_ms: dict[str, float]
@@ -53,6 +55,7 @@ class Meters:
         self._started_ns = clock.now_ns()
         self._first_ns = 0
         self._results = 0
+        self._late = 0
         self._result_ns: deque[int] = deque(maxlen=WINDOW)
         self._ages_ms: deque[float] = deque(maxlen=WINDOW)
         self._stages_ns: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=WINDOW))
@@ -79,17 +82,23 @@ class Meters:
             self._result_ns.append(now_ns)
             self._ages_ms.append(age_ms)
 
+    def record_late(self) -> None:
+        """A result was late when it was handed over."""
+        with self._lock:
+            self._late += 1
+
     def statistics(self, ledger: LedgerSnapshot) -> Statistics:
         """Everything measured so far, beside the books."""
         with self._lock:
             times, ages = list(self._result_ns), list(self._ages_ms)
             stages = {stage: list(values) for stage, values in self._stages_ns.items()}
-            results, first_ns = self._results, self._first_ns
+            results, first_ns, late = self._results, self._first_ns, self._late
         p50, p99 = np.percentile(ages, (50, 99)) if ages else (np.nan, np.nan)
         return Statistics(
             elapsed_s=(self._clock.now_ns() - self._started_ns) / 1e9,
             fps=rate(len(times), times[0], times[-1]) if times else 0.0,
             mean_fps=rate(results, first_ns, times[-1]) if times else 0.0,
+            late=late,
             age_p50_ms=float(p50),
             age_p99_ms=float(p99),
             stage_ms={stage: float(np.median(values)) / 1e6 for stage, values in sorted(stages.items())},

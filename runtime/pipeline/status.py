@@ -22,6 +22,8 @@ def status_line(statistics: Statistics) -> str:
     if late:
         drops.append(f"{late} at sinks")
     parts.append("dropped " + (", ".join(drops) or "none"))
+    if statistics.late:
+        parts.append(f"{statistics.late} late")
     if statistics.stage_ms:
         parts.append(" ".join(f"{stage} {time_ms:.1f}" for stage, time_ms in statistics.stage_ms.items()) + " ms")
     return "  |  ".join(parts)
@@ -42,6 +44,7 @@ def status_document(statistics: Statistics, *, final: bool) -> dict[str, Any]:
         "final": final,
         "elapsed_s": round(statistics.elapsed_s, 3),
         "fps": round(statistics.mean_fps if final else statistics.fps, 3),
+        "late": statistics.late,
         "age_p50_ms": _number(statistics.age_p50_ms),
         "age_p99_ms": _number(statistics.age_p99_ms),
         "stage_ms": {stage: round(time_ms, 3) for stage, time_ms in statistics.stage_ms.items()},

@@ -6,22 +6,21 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidseg.runtime.clock import Clock
 from vidseg.runtime.decoding import Decoder, Outputs
 from vidseg.runtime.engines import Engine, Ticket
 from vidseg.runtime.errors import DeviceError, EngineError, FrameError, SourceOpenError
 from vidseg.runtime.frame import Frame, Image, Segmentation
 from vidseg.runtime.geometry import Fit, Placement, placement_of
+from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
+from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import Intake
-from vidseg.runtime.pipeline.ledger import Ledger
 from vidseg.runtime.pipeline.ports import Port
-from vidseg.runtime.pipeline.statistics import Meters
 from vidseg.runtime.segmenter import segmentation_of
 from vidseg.runtime.sources import Source
 
@@ -29,15 +28,6 @@ log = logging.getLogger(__name__)
 
 LOSSLESS_DEPTH = 2
 """Tickets in flight for recorded sources: the next upload overlaps with the execution before it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What every worker writes down, and the clock it goes by."""
-
-    ledger: Ledger
-    meters: Meters
-    clock: Clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +43,11 @@ class Inferred:
 class SourceWorker:
     """Reads one source into its slot until it ends or `stop` is set."""
 
-    def __init__(self, source: Source, intake: Intake, books: Books, stop: threading.Event) -> None:
+    def __init__(
+        self, source: Source, intake: Intake, books: Books, heartbeats: Heartbeats, stop: threading.Event
+    ) -> None:
         self._source = source
+        self._heartbeats = heartbeats
         self._intake = intake
         self._books = books
         self._stop = stop
@@ -72,10 +65,14 @@ class SourceWorker:
                 pass
             if self._bad and not self._good and not self._stop.is_set():
                 raise SourceOpenError(f"{self._source.name}: no frame can be read", f"{self._bad} bad ones")
+        except BaseException:
+            self._heartbeats.lost(self._source.name)
+            raise
         finally:
             try:
                 self._source.close()
             finally:
+                self._heartbeats.ended(self._source.name)
                 self._intake.finish(self._source.name)
 
     def _read_one(self) -> bool:
@@ -93,6 +90,7 @@ class SourceWorker:
         if frame is None:
             return False
         self._good += 1
+        self._heartbeats.frame(self._source.name)
         ledger.capture(frame)
         for given_up in self._intake.put(frame):
             ledger.drop(given_up, "stopped" if given_up is frame else "replaced")
@@ -158,7 +156,7 @@ class InferWorker:
 
     def _over_age(self, frame: Frame) -> bool:
         max_age_ms = self._intake.policy(frame.source).max_age_ms
-        return max_age_ms is not None and (self._books.clock.now_ns() - frame.captured_ns) / 1e6 > max_age_ms
+        return max_age_ms is not None and self._books.age_ms(frame) > max_age_ms
 
     def _enqueue(self, engine: Engine, frame: Frame) -> None:
         try:
@@ -264,19 +262,15 @@ class RenderWorker:
         try:
             with self._books.meters.timed("decode"):
                 prediction = inferred.decode(inferred.outputs)
-            undrawn = segmentation_of(frame, inferred.placement, prediction, self._books.clock)
-            picture = self._picture(undrawn)
-            segmentation = replace(undrawn, age_ms=self._age_ms(frame))
+            segmentation = segmentation_of(frame, inferred.placement, prediction, self._books.clock)
+            picture = self._picture(self._books.stamped(segmentation))
         except BaseException:
             ledger.drop(frame, "failed")
             raise
         for port in self._ports:
             port.offer(segmentation, picture, wait=self._lossless(frame.source))
-        self._books.meters.record_result(segmentation.age_ms)
+        self._books.meters.record_result(self._books.age_ms(frame))
         ledger.resolve(frame)
-
-    def _age_ms(self, frame: Frame) -> float:
-        return (self._books.clock.now_ns() - frame.captured_ns) / 1e6
 
     def _picture(self, segmentation: Segmentation) -> Image | None:
         if self._draw is None or not any(port.wants_picture for port in self._ports):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from vidseg.runtime.frame import Image, Segmentation
+from vidseg.runtime.frame import Image, Segmentation, SourceStatus
 
 
 @runtime_checkable
 class Sink(Protocol):
     """Something that takes results. Written to and closed by one thread.
 
-    A sink opens its file or device at the first `write()`: a run that fails before leaves nothing behind.
+    A sink opens its file or device at the first `write()`: a run that fails before leaves nothing behind. Classes that
+    inherit from it need `name` and `write` only.
     """
 
     @property
@@ -21,14 +22,17 @@ class Sink(Protocol):
     @property
     def wants_picture(self) -> bool:
         """True where `write` needs the drawn picture."""
+        return False
 
     @property
     def queue_size(self) -> int:
         """How many results may wait before a live one pushes the oldest out; a recorded one waits."""
+        return 4
 
     @property
     def main_thread(self) -> bool:
         """True where `write` and `close` have to run in the process's main thread (a window)."""
+        return False
 
     def write(self, segmentation: Segmentation, picture: Image | None) -> None:
         """Deliver one result. `picture` is the drawn frame, (H, W, 3) uint8 BGR read-only, where it is wanted.
@@ -38,12 +42,20 @@ class Sink(Protocol):
             StopRequested: a person closed the window; the pipeline ends as it would at the end of its sources.
         """
 
+    def notify(self, status: SourceStatus) -> None:  # noqa: ARG002 - for sinks that care
+        """Hear of a live source that gives nothing, in the thread that writes, where no result waits.
+
+        Raises: as `write`.
+        """
+        return
+
     def close(self) -> None:
         """Finish the file. Idempotent; may be called without any `write()`.
 
         Raises:
             SinkError: what was written cannot be finished.
         """
+        return
 
 
 @runtime_checkable

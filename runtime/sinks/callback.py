@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vidseg.runtime.frame import Image, Segmentation
+from vidseg.runtime.frame import Image, Segmentation, SourceStatus
+from vidseg.runtime.sinks import Sink
 
 
-class CallbackSink:
+class CallbackSink(Sink):
     """Calls a function with each result, one after the other, in a thread of the pipeline's.
 
     Of a live source the newest result only waits while the function runs. What it raises detaches the sink; it may
@@ -15,11 +16,18 @@ class CallbackSink:
 
     Args:
         function: called with the `Segmentation`; what it returns is ignored.
+        on_status: called with a `SourceStatus` while a live source gives nothing.
         name: unique within a pipeline.
     """
 
-    def __init__(self, function: Callable[[Segmentation], object], name: str = "callback") -> None:
+    def __init__(
+        self,
+        function: Callable[[Segmentation], object],
+        name: str = "callback",
+        on_status: Callable[[SourceStatus], object] | None = None,
+    ) -> None:
         self._function = function
+        self._on_status = on_status
         self._name = name
 
     @property
@@ -28,23 +36,15 @@ class CallbackSink:
         return self._name
 
     @property
-    def wants_picture(self) -> bool:
-        """False: a function draws for itself, where it wants to, with an `Overlay`."""
-        return False
-
-    @property
     def queue_size(self) -> int:
         """1: what waits longer is out of date."""
         return 1
 
-    @property
-    def main_thread(self) -> bool:
-        """False."""
-        return False
-
-    def write(self, segmentation: Segmentation, picture: Image | None) -> None:  # noqa: ARG002 - see wants_picture
+    def write(self, segmentation: Segmentation, picture: Image | None) -> None:  # noqa: ARG002 - not wanted
         """Call the function."""
         self._function(segmentation)
 
-    def close(self) -> None:
-        """Nothing to finish."""
+    def notify(self, status: SourceStatus) -> None:
+        """Call `on_status`."""
+        if self._on_status is not None:
+            self._on_status(status)

@@ -14,11 +14,12 @@ import numpy as np
 from vidseg.runtime.errors import SinkError
 from vidseg.runtime.frame import UNKNOWN, ClassMap, Image, Segmentation
 from vidseg.runtime.manifest import ClassSpec
+from vidseg.runtime.sinks import Sink
 
 log = logging.getLogger(__name__)
 
 
-class MasksSink:
+class MasksSink(Sink):
     """Writes each class map, at its frame's size, as an 8 bit indexed PNG: the indices are the class ids, the palette
     holds the classes' colours, and 255 (unknown) is transparent.
 
@@ -47,21 +48,11 @@ class MasksSink:
         return f"{self._folder}/"
 
     @property
-    def wants_picture(self) -> bool:
-        """False."""
-        return False
-
-    @property
     def queue_size(self) -> int:
         """64: two seconds of a camera, for a disk that stalls."""
         return 64
 
-    @property
-    def main_thread(self) -> bool:
-        """False."""
-        return False
-
-    def write(self, segmentation: Segmentation, picture: Image | None) -> None:  # noqa: ARG002 - see wants_picture
+    def write(self, segmentation: Segmentation, picture: Image | None) -> None:  # noqa: ARG002 - not wanted
         """Write one file.
 
         Raises:
@@ -79,9 +70,6 @@ class MasksSink:
                 error.strerror or str(error),
                 "The files before it are complete.",
             ) from error
-
-    def close(self) -> None:
-        """Nothing to finish: each file is complete."""
 
     def _prefix_of(self, source: str) -> str:
         if not self._prefixes:

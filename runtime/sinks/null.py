@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from vidseg.runtime.frame import Image, Segmentation
+from vidseg.runtime.sinks import Sink
 
 
-class NullSink:
+class NullSink(Sink):
     """Takes every result and does nothing with it."""
 
     @property
@@ -13,23 +14,5 @@ class NullSink:
         """`null://`."""
         return "null://"
 
-    @property
-    def wants_picture(self) -> bool:
-        """False."""
-        return False
-
-    @property
-    def queue_size(self) -> int:
-        """4: enough, as nothing is waited for."""
-        return 4
-
-    @property
-    def main_thread(self) -> bool:
-        """False."""
-        return False
-
     def write(self, segmentation: Segmentation, picture: Image | None) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
         """Nothing."""

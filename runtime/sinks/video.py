@@ -12,13 +12,14 @@ import numpy as np
 from vidseg.runtime.errors import SinkError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.geometry import placement_of
+from vidseg.runtime.sinks import Sink
 from vidseg.runtime.sinks.mp4 import Mp4Writer
 from vidseg.runtime.sinks.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
 
-class VideoFileSink:
+class VideoFileSink(Sink):
     """Records the pictures as H.264 in MP4, each at the time of its frame's stamp.
 
     The first picture gives the size; an odd width or height grows by one pixel that repeats its neighbour. Pictures of
@@ -59,11 +60,6 @@ class VideoFileSink:
     def queue_size(self) -> int:
         """64: two seconds of a camera, for a disk that stalls."""
         return 64
-
-    @property
-    def main_thread(self) -> bool:
-        """False."""
-        return False
 
     def write(self, segmentation: Segmentation, picture: Image | None) -> None:
         """Record one picture.

@@ -10,9 +10,11 @@ from functools import cache
 
 import cv2
 
+from vidseg.runtime.captions import draw_hud
+from vidseg.runtime.clock import SystemClock
 from vidseg.runtime.errors import DeviceError
-from vidseg.runtime.frame import Image, Segmentation
-from vidseg.runtime.sinks import StopRequested
+from vidseg.runtime.frame import Image, Segmentation, SourceStatus
+from vidseg.runtime.sinks import MainThreadSink, StopRequested
 
 TITLE = "vidseg"
 MAX_SIZE_WH = (1280, 800)
@@ -29,7 +31,7 @@ os._exit(0)
 """
 
 
-class WindowSink:
+class WindowSink(MainThreadSink):
     """Shows each picture. Q, Esc or the window's own button end the run.
 
     Raises:
@@ -42,6 +44,7 @@ class WindowSink:
             raise DeviceError("no window can be opened", obstacle, "Record to a file with --sink out.mp4 instead.")
         self._is_open = False
         self._stop_requested = False
+        self._last: Image | None = None
 
     @property
     def name(self) -> str:
@@ -74,8 +77,18 @@ class WindowSink:
             raise StopRequested
         if not self._is_open:
             self._open(picture)
+        self._last = picture
         cv2.imshow(TITLE, picture)
         self.pump()
+
+    def notify(self, status: SourceStatus) -> None:
+        """Say over the last picture that it is old."""
+        if self._last is not None and not self._stop_requested:
+            silent_s = (SystemClock().now_ns() - status.since_ns) / 1e9
+            picture = self._last.copy()
+            draw_hud(picture, [f"{status.source}: {status.state} for {silent_s:.0f} s"])
+            cv2.imshow(TITLE, picture)
+            self.pump()
 
     def pump(self) -> None:
         """Handle keys and the close button.

@@ -116,6 +116,10 @@ def run(
     every_frame: Annotated[
         bool, typer.Option("--every-frame", help="Queue live frames instead of taking the newest.")
     ] = False,
+    deadline: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Age in ms beyond which a result says that nothing is known.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment video. Without arguments: the demo model on the rendered street."""
@@ -126,7 +130,7 @@ def run(
     style = OverlayStyle(alpha, legend, outline, view.value, tuple(hide or ()), colors.value)
     options = OpenOptions(
         engine=engine.value, memory=_memory(), style=style, hud=hud, realtime=realtime,
-        every_frame=every_frame,
+        every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
     pipeline = open_pipeline(bundle, sources, sinks, options)
     received = _run_and_report(pipeline, as_json=as_json)

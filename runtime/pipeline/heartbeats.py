@@ -1,0 +1,62 @@
+"""Telling sinks of a source that gives nothing: silence is a result too."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from vidseg.runtime.clock import Clock
+from vidseg.runtime.frame import SourceState, SourceStatus
+
+
+class Heartbeats:
+    """Knows since when each live source has given nothing.
+
+    Args:
+        sources: names of the live ones; recorded ones wait for us, not we for them.
+        interval_ms: how long a source may be silent before it is told, and how often it is told again.
+        clock: for the times.
+    """
+
+    def __init__(self, sources: Iterable[str], interval_ms: float, clock: Clock) -> None:
+        self._interval_ns = round(interval_ms * 1e6)
+        self._clock = clock
+        self._lock = threading.Lock()
+        now_ns = clock.now_ns()
+        self._states: dict[str, tuple[SourceState, int]] = dict.fromkeys(sources, ("opening", now_ns))
+        self._told_ns = dict.fromkeys(self._states, now_ns)
+
+    @property
+    def interval_s(self) -> float | None:
+        """How often `due` has to be asked; None where there is no live source."""
+        return self._interval_ns / 1e9 if self._states else None
+
+    def frame(self, source: str) -> None:
+        """A source gave a frame."""
+        self._set(source, "silent")
+
+    def lost(self, source: str) -> None:
+        """A source has failed."""
+        self._set(source, "lost")
+
+    def ended(self, source: str) -> None:
+        """A source has ended as it should; nothing more is expected of it. A lost one stays lost."""
+        with self._lock:
+            if source in self._states and self._states[source][0] != "lost":
+                del self._states[source]
+
+    def due(self) -> list[SourceStatus]:
+        """What has to be told now: sources that have been silent for an interval, and were not told for one."""
+        now_ns = self._clock.now_ns()
+        due = []
+        with self._lock:
+            for source, (state, since_ns) in self._states.items():
+                if now_ns - max(since_ns, self._told_ns[source]) >= self._interval_ns:
+                    self._told_ns[source] = now_ns
+                    due.append(SourceStatus(source, state, since_ns))
+        return due
+
+    def _set(self, source: str, state: SourceState) -> None:
+        with self._lock:
+            if source in self._states:
+                self._states[source] = (state, self._clock.now_ns())
