@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vidseg.calibration.boundary import TOLERANCE_SHARE, BoundaryCounter, BoundaryScores
 from vidseg.calibration.dataset import LabelledImage
 from vidseg.calibration.metrics import ConfusionMatrix, Scores
 from vidseg.runtime.errors import ConfigurationError, DatasetError
@@ -43,6 +44,7 @@ class EvaluationReport:
         pictures: how many were compared.
         matrix: (n, n + 1) int64, see `ConfusionMatrix.counts`.
         scores: see `Scores`.
+        boundary: see `BoundaryScores`.
     """
 
     class_names: tuple[str, ...]
@@ -50,6 +52,7 @@ class EvaluationReport:
     pictures: int
     matrix: NDArray[np.int64]
     scores: Scores
+    boundary: BoundaryScores
 
     def scored(self) -> Iterator[tuple[int, str]]:
         """Id and name of every class but the ignored one."""
@@ -86,14 +89,17 @@ def evaluate(
     table[: len(mapping)] = mapping
     names = _label_names(class_names, mapping)
     matrix = ConfusionMatrix(len(names), options.ignore)
+    boundary = BoundaryCounter(len(names), options.ignore)
     done = 0
     for item in dataset:
-        matrix.add(item.label, table[segment(item.image).at_frame_size()], item.name)
+        prediction = table[segment(item.image).at_frame_size()]
+        matrix.add(item.label, prediction, item.name)
+        boundary.add(item.label, prediction)
         done += 1
         progress(done)
     if not done:
         raise DatasetError("there is nothing to evaluate", "no picture", "Give at least one labelled picture.")
-    return EvaluationReport(names, options.ignore, done, matrix.counts, matrix.scores())
+    return EvaluationReport(names, options.ignore, done, matrix.counts, matrix.scores(), boundary.scores())
 
 
 def read_mapping(path: Path | str, class_names: Sequence[str]) -> tuple[int, ...]:
@@ -128,16 +134,17 @@ def report_text(report: EvaluationReport) -> str:
     """A table by class and the means."""
     scores = report.scores
     width = max(len("class"), *(len(name) for name in report.class_names))
-    lines = [f"{'class':{width}}     IoU  precision  recall      F1      pixels"]
+    lines = [f"{'class':{width}}     IoU  precision  recall      F1  boundary F      pixels"]
     for number, name in report.scored():
-        cells = (scores.iou, scores.precision, scores.recall, scores.f1)
-        iou, precision, recall, f1 = (_cell(values[number]) for values in cells)
-        lines.append(f"{name:{width}}  {iou}    {precision}  {recall}  {f1}  {scores.pixels[number]:10}")
+        cells = (scores.iou, scores.precision, scores.recall, scores.f1, report.boundary.f)
+        iou, precision, recall, f1, edge = (_cell(values[number]) for values in cells)
+        lines.append(f"{name:{width}}  {iou}    {precision}  {recall}  {f1}      {edge}  {scores.pixels[number]:10}")
     lines += [
         "",
         f"mean IoU        {_cell(scores.mean_iou)}",
         f"pixel accuracy  {_cell(scores.pixel_accuracy)}",
         f"class accuracy  {_cell(scores.class_accuracy)}",
+        f"boundary F      {_cell(report.boundary.mean_f)}  within {TOLERANCE_SHARE:.2%} of the diagonal",
         f"pictures        {report.pictures:6}",
     ]
     return "\n".join(lines)
@@ -146,13 +153,21 @@ def report_text(report: EvaluationReport) -> str:
 def report_document(report: EvaluationReport) -> dict[str, Any]:
     """The same as plain values for JSON, with the whole matrix. NaN becomes None."""
     scores = report.scores
-    columns = {"iou": scores.iou, "precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
+    columns = {
+        "iou": scores.iou,
+        "precision": scores.precision,
+        "recall": scores.recall,
+        "f1": scores.f1,
+        "boundary_f": report.boundary.f,
+    }
     return {
         "pictures": report.pictures,
         "ignore": report.ignore,
         "mean_iou": _value(scores.mean_iou),
         "pixel_accuracy": _value(scores.pixel_accuracy),
         "class_accuracy": _value(scores.class_accuracy),
+        "boundary_f": _value(report.boundary.mean_f),
+        "boundary_tolerance": TOLERANCE_SHARE,
         "classes": [
             {"id": number, "name": name, "pixels": int(scores.pixels[number])}
             | {column: _value(values[number]) for column, values in columns.items()}
