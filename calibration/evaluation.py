@@ -16,6 +16,7 @@ from vidseg.calibration.dataset import LabelledImage
 from vidseg.calibration.metrics import ConfusionMatrix, Scores
 from vidseg.runtime.errors import ConfigurationError, DatasetError
 from vidseg.runtime.frame import UNKNOWN, Image, Segmentation
+from vidseg.runtime.yaml_reading import read_yaml
 
 Progress: TypeAlias = Callable[[int], None]
 
@@ -112,13 +113,11 @@ def read_mapping(path: Path | str, class_names: Sequence[str]) -> tuple[int, ...
         ConfigurationError: unreadable, an unknown class or one that is there twice, an id that is no 0..255, or not
             one id per class.
     """
-    import yaml
-
     path = Path(path)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: the map cannot be read", str(error).splitlines()[0], _MAP_FORMS) from error
+        document = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: the map cannot be read", str(error), _MAP_FORMS) from error
     if isinstance(document, dict):
         return _ids_by_class(path, document, class_names)
     text = "" if document is None else str(document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -76,9 +77,13 @@ class ExportRequest:
     def __post_init__(self) -> None:
         if self.color not in {"RGB", "BGR"}:
             raise UsageError("the colour order is RGB or BGR", self.color)
-        if not np.isfinite([self.scale, *self.mean, *self.std]).all() or self.scale == 0 or 0 in self.std:
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            factors = np.float32(self.scale) / np.array(self.std, np.float32)
+            shifts = np.array(self.mean, np.float32) / np.float32(self.scale)
+        if not np.isfinite([*factors, *shifts]).all() or not factors.all():
             raise UsageError(
-                "scale and std are finite and not 0", f"scale {self.scale}, mean {self.mean}, std {self.std}"
+                "scale, mean and std are finite, scale and std not 0",
+                f"scale {self.scale}, mean {self.mean}, std {self.std}",
             )
 
 
@@ -112,6 +117,8 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
         SourceError: the frames cannot be read.
     """
     _check_extra()
+    if os.path.realpath(request.out) == os.path.realpath(request.model):
+        raise UsageError(f"{request.out} is the model itself", "", "Name another place for the bundle.")
     check_place(request.out, overwrite=request.overwrite)
     model = load_model(request.model, request.size_wh)
     classes, origin = _classes(request, model)

@@ -12,6 +12,7 @@ from vidseg.export.label_sets import LABEL_SETS
 from vidseg.runtime.errors import ConfigurationError
 from vidseg.runtime.manifest import ClassSpec
 from vidseg.runtime.palette import Color, color_from_hex, distinct_colors
+from vidseg.runtime.yaml_reading import read_yaml
 
 MAX_CLASSES = 255
 """Ids are 0..254; 255 is unknown."""
@@ -75,6 +76,9 @@ def colored(labels: Sequence[Label], origin: str) -> tuple[ClassSpec, ...]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigurationError(f"{origin}: a class is there twice", twice[0], "Give every class a name of its own.")
+    strange = [name for name in names if not name.isprintable()]
+    if strange:
+        raise ConfigurationError(f"{origin}: a name has control characters", repr(strange[0][:40]), _FORM)
     if max(map(len, names)) > 200:
         raise ConfigurationError(f"{origin}: a name is too long", f"{max(map(len, names))} letters", _FORM)
     given: list[Color | None] = [label.color_rgb or _known_color(label.name, names) for label in labels]
@@ -105,17 +109,17 @@ def _from_lines(text: str, origin: str) -> list[Label]:
         found = _LINE.fullmatch(line.strip())
         if not found or found["name"].startswith("#"):
             raise ConfigurationError(f"{origin}: line {number} has no name", repr(line[:40]), _FORM)
+        if re.search(r"\s#\S*$", found["name"]):
+            raise ConfigurationError(f"{origin}: line {number} has a colour that is none", repr(line[:40]), _FORM)
         labels.append(Label(found["name"], color_from_hex(found["color"]) if found["color"] else None))
     return labels
 
 
 def _from_yaml(text: str, origin: str) -> list[Label]:
-    import yaml
-
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigurationError(f"{origin}: the labels are no YAML", str(error).splitlines()[0], _FORM) from error
+        document = read_yaml(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{origin}: the labels are no YAML", str(error), _FORM) from error
     if not isinstance(document, list):
         raise ConfigurationError(f"{origin}: the labels are no list", type(document).__name__, "Write `- name` lines.")
     return [_from_item(item, number, origin) for number, item in enumerate(document, 1)]

@@ -19,7 +19,7 @@ from vidseg.export.model import LoadedModel
 from vidseg.runtime.decoding import outputs_of
 from vidseg.runtime.engines import Engine, predict
 from vidseg.runtime.engines.graph import GraphOptions
-from vidseg.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from vidseg.runtime.engines.onnxruntime import OnnxRuntimeEngine, import_onnxruntime
 from vidseg.runtime.engines.openvino import OpenVinoEngine
 from vidseg.runtime.errors import ModelError
 from vidseg.runtime.frame import ClassMap, Image
@@ -37,8 +37,7 @@ class OriginalModel:
     """
 
     def __init__(self, model: LoadedModel, head: Head, spec: InputSpec) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         content = model.original.SerializeToString()

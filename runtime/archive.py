@@ -71,7 +71,8 @@ def read_zip(path: Path) -> dict[str, bytes]:
             raise
         raise BundleError(f"{path}: not a bundle, or a damaged one", str(error) or "no zip", _COPY_AGAIN) from error
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read", os.strerror(error.errno or 0) or str(error)) from error
+        reason = os.strerror(error.errno or 0) or str(error)
+        raise BundleError(f"{path}: cannot be read", reason, _COPY_AGAIN) from error
     return members
 
 

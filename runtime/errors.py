@@ -32,7 +32,8 @@ class VidsegError(Exception):
 
     def __init__(self, what: str, got: str = "", do: str = "") -> None:
         line = what + (f": got {got}" if got else "") + "." + (f" {do}" if do else "")
-        super().__init__(" ".join(line.split()))
+        printable = "".join(character if character.isprintable() else " " for character in line)
+        super().__init__(" ".join(printable.split()))
 
 
 class UsageError(VidsegError, ValueError):

@@ -13,12 +13,13 @@ import msgspec
 from vidseg.runtime.errors import BundleError
 from vidseg.runtime.geometry import Fit
 from vidseg.runtime.upsampling import Alignment
+from vidseg.runtime.yaml_reading import read_yaml
 
 FORMAT = 2
 """The format that is written. FORMAT and FORMAT - 1 are read."""
 
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 MemberPath = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
 Size = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 Level = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -154,13 +155,10 @@ def parse_manifest(text: str | bytes, origin: str) -> Manifest:
         BundleError: it is no YAML, not of this schema, of a format that is not read here, or names files that are not
             among its members.
     """
-    import yaml
-
     try:
-        document = yaml.load(text, Loader=_alias_free_loader())  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{origin}: manifest.yaml is no YAML", reason, "Export the bundle again.") from error
+        document = read_yaml(text)
+    except ValueError as error:
+        raise BundleError(f"{origin}: manifest.yaml is no YAML", str(error), "Export the bundle again.") from error
     version = document.get("format") if isinstance(document, dict) else None
     if version not in (FORMAT, FORMAT - 1) or isinstance(version, bool):
         raise BundleError(
@@ -188,18 +186,3 @@ def _check_references(manifest: Manifest, origin: str) -> None:
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
         raise BundleError(f"{origin}: manifest.yaml has two variants of one name", f"{names}", "Rename one.")
-
-
-def _alias_free_loader() -> type:
-    import yaml
-
-    class AliasFreeLoader(yaml.SafeLoader):
-        """A SafeLoader that refuses aliases: a few of them can stand for gigabytes."""
-
-        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("an alias (&, *) is not allowed")
-            node: yaml.Node | None = super().compose_node(parent, index)
-            return node
-
-    return AliasFreeLoader

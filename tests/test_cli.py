@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.export.models import ModelSpec, write_model
 from tests.reader_material import write_clip
 from tests.tiny_models import write_tiny_bundle
 from vidseg.calibration.dataset import LabelledImage, labelled_folder
@@ -44,6 +47,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("material")
     write_tiny_bundle(folder / "tiny.vidseg", (64, 48))
     write_clip(folder / "clip.mp4", 10, (64, 48))
+    write_model(folder / "model.onnx", ModelSpec())
+    (folder / "classes.txt").write_text("a\nb\nc\nd\n")
     return folder
 
 
@@ -149,6 +154,11 @@ def test_doctor_tries_the_demo_model(tmp_path: Path) -> None:
     assert "chmod 700" in broken.stdout
 
 
+def test_fractions_are_numbers(tmp_path: Path, material: Path) -> None:
+    arguments = ("--out", "x.vidseg", "--labels", str(material / "classes.txt"), "--scale", "1/127.5", "--mean", "1")
+    assert vidseg("export", str(material / "model.onnx"), *arguments, folder=tmp_path).returncode == 0
+
+
 def _cache() -> Path:
     return Path(os.environ["XDG_CACHE_HOME"]) / "vidseg"
 
@@ -195,7 +205,92 @@ def test_bad_input_is_one_line_and_the_right_code(
 def test_an_unknown_option_is_a_usage_error(tmp_path: Path) -> None:
     done = vidseg("run", "--no-such-option", folder=tmp_path)
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines() == ["vidseg: No such option: --no-such-option Try `vidseg --help`."]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "a" * 300 + ".vidseg", "--sink", "null://"),
+        ("run", "BUNDLE", "--source", "a" * 300 + ".mp4", "--sink", "null://"),
+        ("run", "BUNDLE", "--source", "loop", "--sink", "null://"),
+        ("run", "BUNDLE", "--sink", "a" * 300 + ".mp4"),
+        ("run", "BUNDLE", "--sink", "loop/"),
+        ("export", "a" * 300 + ".onnx", "--out", "x.vidseg"),
+        ("evaluate", "BUNDLE", "--images", "a" * 300, "--labels", "x"),
+    ],
+)
+def test_paths_that_the_system_refuses_are_one_line(tmp_path: Path, material: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    bundle = str(material / "tiny.vidseg")
+    done = vidseg(*(bundle if argument == "BUNDLE" else argument for argument in arguments), folder=tmp_path)
+    assert done.returncode in {2, 3, 5}, done.stderr
+    assert [line[:8] for line in done.stderr.splitlines()] == ["vidseg: "], done.stderr
+
+
+def test_a_pipe_is_no_video_and_never_waited_for(tmp_path: Path, material: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    bundle = str(material / "tiny.vidseg")
+    done = vidseg("run", bundle, "--source", "pipe.mp4", "--sink", "null://", folder=tmp_path)
+    assert done.returncode == 5
+    assert "a pipe or device" in done.stderr
+    done = vidseg("run", bundle, "--source", str(material / "clip.mp4"), "--sink", "pipe.mp4", folder=tmp_path)
+    assert done.returncode == 1
+    assert "pipe or device of that name" in done.stderr
+
+
+def test_nothing_that_is_read_is_overwritten(tmp_path: Path, material: Path) -> None:
+    clip = str(material / "clip.mp4")
+    shutil.copy(material / "tiny.vidseg", tmp_path / "tiny.mp4")
+    done = vidseg("run", "tiny.mp4", "--source", clip, "--sink", "tiny.mp4", folder=tmp_path)
+    assert done.returncode == 2
+    shutil.copy(material / "model.onnx", tmp_path / "m.vidseg")
+    done = vidseg("export", "m.vidseg", "--out", "./m.vidseg", "--overwrite", folder=tmp_path)
+    assert done.returncode == 2
+    assert "is the model itself" in done.stderr
+    assert (tmp_path / "m.vidseg").read_bytes() == (material / "model.onnx").read_bytes()
+
+
+def test_a_recording_goes_where_a_link_leads(tmp_path: Path, material: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out.mp4").symlink_to("disk/real.mp4")
+    arguments = (str(material / "tiny.vidseg"), "--source", str(material / "clip.mp4"), "--sink", "out.mp4")
+    assert vidseg("run", *arguments, folder=tmp_path).returncode == 0
+    assert (tmp_path / "out.mp4").is_symlink()
+    assert (tmp_path / "disk/real.mp4").stat().st_size > 1000
+
+
+def test_missed_frames_of_a_live_source_are_counted(tmp_path: Path, material: Path) -> None:
+    source = "scene://street?frames=40&fps=200&size=640x480"
+    done = vidseg(
+        "run", str(material / "tiny.vidseg"), "--source", source, "--sink", "null://", "--json", folder=tmp_path
+    )
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["captured"] == 40
+    assert last["captured"] == last["resolved"] + sum(last["dropped"].values())
+    assert last["dropped"]["missed"] > 0  # it takes longer to render than there is time
+
+
+def test_output_that_nobody_takes_is_no_traceback(tmp_path: Path, material: Path) -> None:
+    inspect = f"{shlex.join(VIDSEG)} inspect {material / 'tiny.vidseg'}"
+    for redirection, code in ((">/dev/full", 3), (">&- 2>&-", 0), ("| true", 0)):
+        command = f"{inspect} {redirection}"
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=_environment(), capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (command, done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+def test_the_libraries_telemetry_is_off(tmp_path: Path) -> None:
+    environment = {name: value for name, value in _environment().items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [*VIDSEG, "doctor"], cwd=tmp_path, env=environment | {"HOME": str(tmp_path / "home")}, check=False, timeout=60,
+        capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert not list((tmp_path / "home").rglob("*")) if (tmp_path / "home").exists() else True
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -45,8 +45,8 @@ class ChoiceMemory:
         except (ConfigurationError, msgspec.ValidationError):
             return None
 
-    def remember(self, bundle: Bundle, candidate: Candidate) -> None:
-        """Keep a choice. The file is replaced as a whole: of two processes the last one stays."""
+    def remember(self, bundle: Bundle, candidate: Candidate) -> bool:
+        """Keep a choice; False where that is not possible. The file is replaced as a whole: the last process wins."""
         try:
             choices = self._read() | {_key(bundle): asdict(candidate)}
             part = self._file.with_name(f".{self._file.name}.{os.getpid()}")
@@ -54,6 +54,8 @@ class ChoiceMemory:
             part.replace(self._file)
         except (ConfigurationError, OSError) as error:
             log.warning("the choice of the engine is not remembered: %s", error)
+            return False
+        return True
 
     def _read(self) -> dict[str, object]:
         private_folder(self._folder)

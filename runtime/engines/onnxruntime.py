@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vidseg.runtime.decoding import Outputs
 from vidseg.runtime.engines.graph import INPUT, GraphEngine, GraphOptions
 from vidseg.runtime.errors import EngineError
+
+
+def import_onnxruntime() -> Any:
+    """The library, without its telemetry: it would keep a device's number in the user's home and send events."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 class OnnxRuntimeEngine(GraphEngine):
@@ -25,8 +36,7 @@ class OnnxRuntimeEngine(GraphEngine):
     """
 
     def __init__(self, model: bytes, options: GraphOptions | None = None) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = options or GraphOptions()
         super().__init__(options, f"CPU (ONNX Runtime {onnxruntime.__version__})")
         settings = onnxruntime.SessionOptions()

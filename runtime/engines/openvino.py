@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,8 @@ class OpenVinoEngine(GraphEngine):
     """
 
     def __init__(self, model: bytes, options: GraphOptions | None = None) -> None:
+        # Without its telemetry: importing the library would send an event, and keep a number in the user's home.
+        sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
         try:
             import openvino
         except ImportError as error:

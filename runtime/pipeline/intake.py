@@ -72,7 +72,7 @@ class Intake:
         """The next frame, sources in turn; None when there is none now, or with `wait`, none will ever come."""
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._ready() or not self._any_open())
+                self._changed.wait_for(lambda: self._ready() or not self._is_any_open())
             if not self._ready():
                 return None
             while not self._slots[self._turn[0]].frames:
@@ -90,7 +90,13 @@ class Intake:
     def finished(self) -> bool:
         """True when no frame is waiting and none can come."""
         with self._changed:
-            return not self._ready() and not self._any_open()
+            return not self._ready() and not self._is_any_open()
+
+    @property
+    def any_open(self) -> bool:
+        """True while some source may give more."""
+        with self._changed:
+            return self._is_any_open()
 
     def finish(self, source: str) -> None:
         """A source will give no more; what waits can still be taken."""
@@ -111,5 +117,5 @@ class Intake:
     def _ready(self) -> bool:
         return any(slot.frames for slot in self._slots.values())
 
-    def _any_open(self) -> bool:
+    def _is_any_open(self) -> bool:
         return any(slot.open for slot in self._slots.values())

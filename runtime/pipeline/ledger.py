@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from vidseg.runtime.frame import Frame
 
-DropCause: TypeAlias = Literal["replaced", "over_age", "bad_frame", "failed", "stopped"]
+DropCause: TypeAlias = Literal["missed", "replaced", "over_age", "bad_frame", "failed", "stopped"]
 FrameKey: TypeAlias = tuple[str, int, int]
 
 
@@ -76,6 +76,12 @@ class Ledger:
         with self._lock:
             self._captured += 1
             self._dropped["bad_frame"] += 1
+
+    def miss(self, count: int) -> None:
+        """A live source took frames while nobody read: the numbers of its frames have a gap."""
+        with self._lock:
+            self._captured += count
+            self._dropped["missed"] += count
 
     def drop(self, frame: Frame, cause: DropCause) -> None:
         """A frame in flight is given up."""

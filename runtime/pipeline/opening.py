@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.engines.choice import ChoiceMemory
@@ -25,7 +26,7 @@ from vidseg.runtime.sources.opening import source_from_uri
 
 HUD_INTERVAL_NS = 250_000_000
 
-SinkLike: TypeAlias = Sink | str | Callable[[Segmentation], object]
+SinkLike: TypeAlias = Sink | str | Path | Callable[[Segmentation], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +62,16 @@ def demo_bundle_path() -> Path:
 
 def open_pipeline(
     bundle: Bundle | Path | str | None = None,
-    sources: Sequence[Source | str] = ("scene://street",),
-    sinks: Sequence[SinkLike] = (),
+    sources: Source | str | Path | Sequence[Source | str | Path] = "scene://street",
+    sinks: SinkLike | Sequence[SinkLike] = (),
     options: OpenOptions | None = None,
 ) -> Pipeline:
     """Make a pipeline that is ready to `run()` or to be iterated over.
 
     Args:
         bundle: a bundle or its path; the demo model where it is None.
-        sources, sinks: objects, or URIs as `vidseg run` takes them; a sink may be any callable that takes a
-            `Segmentation`. A window makes files run at their own pace.
+        sources, sinks: one or several: objects, paths, or URIs as `vidseg run` takes them; a sink may be any callable
+            that takes a `Segmentation`. A window makes files run at their own pace.
         options: see `OpenOptions`.
 
     Raises:
@@ -79,15 +80,19 @@ def open_pipeline(
         DeviceError: a window without a display.
     """
     options = options or OpenOptions()
+    sources, sinks = _several(sources), _several(sinks)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle or demo_bundle_path())
     classes = opened.manifest.output.classes
-    _refuse_overwriting(_paths(sources), _paths(sinks))
+    _refuse_overwriting([*_paths(sources), opened.path], _paths(sinks))
     ready_sinks = [_sink(sink, number, opened) for number, sink in enumerate(sinks)]
     realtime = options.realtime or any(sink.main_thread for sink in ready_sinks)
     overlay = Overlay(classes, options.style)
 
     return Pipeline(
-        [source_from_uri(source, realtime=realtime) if isinstance(source, str) else source for source in sources],
+        [
+            source_from_uri(str(source), realtime=realtime) if isinstance(source, str | Path) else source
+            for source in sources
+        ],
         lambda: engine_for(opened, options.engine, options.memory, confidence=options.confidence),
         ready_sinks,
         options=PipelineOptions(
@@ -100,14 +105,18 @@ def open_pipeline(
     )
 
 
+def _several(items: Any) -> Sequence[Any]:
+    return items if isinstance(items, Sequence) and not isinstance(items, str) else (items,)
+
+
 def _paths(names: Sequence[object]) -> list[Path]:
-    return [Path(name) for name in names if isinstance(name, str) and "://" not in name]
+    return [Path(name) for name in names if isinstance(name, str | Path) and "://" not in str(name)]
 
 
 def _refuse_overwriting(read: Sequence[Path], written: Sequence[Path]) -> None:
     for number, path in enumerate(written):
         for other in (*read, *written[:number]):
-            if path.resolve() == other.resolve():
+            if os.path.realpath(path) == os.path.realpath(other):
                 what = "is read" if other in read else "is written by another sink"
                 raise UsageError(f"{path} {what}", "the same file or folder as a sink", "Name another one.")
 
@@ -130,8 +139,8 @@ class _Picture:
 
 
 def _sink(sink: SinkLike, number: int, bundle: Bundle) -> Sink:
-    if isinstance(sink, str):
-        return sink_from_uri(sink, bundle.manifest.output.classes)
+    if isinstance(sink, str | Path):
+        return sink_from_uri(str(sink), bundle.manifest.output.classes)
     if isinstance(sink, Sink):
         return sink
     return CallbackSink(sink, name=f"callback {number}")

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM for a running pipeline."""
+"""SIGINT, SIGTERM and SIGHUP for a running pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Received:
 
 @contextmanager
 def signals_end(pipeline: Pipeline) -> Iterator[Received]:
-    """While this is open, the first SIGINT drains `pipeline`, a second aborts it, and SIGTERM drains it for 3.5 s.
+    """While this is open, the first SIGINT drains `pipeline`, a second aborts it; SIGTERM, and SIGHUP
+    of a terminal that closes, drain it for 3.5 s.
 
     Main thread only. The handlers that were there before come back at the end.
     """
@@ -33,9 +34,9 @@ def signals_end(pipeline: Pipeline) -> Iterator[Received]:
         if again:
             pipeline.abort()
         else:
-            pipeline.drain(TERM_DRAIN_S if number == signal.SIGTERM else None)
+            pipeline.drain(None if number == signal.SIGINT else TERM_DRAIN_S)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield received
     finally:

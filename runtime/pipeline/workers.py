@@ -52,6 +52,7 @@ class SourceWorker:
         self._books = books
         self._stop = stop
         self._good = self._bad = 0
+        self._expected = (0, 0)
 
     def __call__(self) -> None:
         """Run to the end.
@@ -75,6 +76,12 @@ class SourceWorker:
                 self._heartbeats.ended(self._source.name)
                 self._intake.finish(self._source.name)
 
+    def _count_gap(self, frame: Frame) -> None:
+        epoch, expected = self._expected
+        if frame.epoch == epoch and frame.index > expected:
+            self._books.ledger.miss(frame.index - expected)
+        self._expected = (frame.epoch, frame.index + 1)
+
     def _read_one(self) -> bool:
         ledger = self._books.ledger
         try:
@@ -84,12 +91,15 @@ class SourceWorker:
                 self._books.meters.record_stage("read", self._books.clock.now_ns() - started_ns)
         except FrameError as error:
             self._bad += 1
+            self._expected = (self._expected[0], self._expected[1] + 1)
             ledger.capture_bad()
             log.warning("%s", error)
             return True
         if frame is None:
             return False
         self._good += 1
+        if self._source.live:
+            self._count_gap(frame)
         self._heartbeats.frame(self._source.name)
         ledger.capture(frame)
         for given_up in self._intake.put(frame):

@@ -22,7 +22,7 @@ class FragmentFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path = Path(os.path.realpath(path))  # a link stays one: the recording goes where it leads
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._file = FileIO(self._part, "w")
         self._kept = 0

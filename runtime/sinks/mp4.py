@@ -140,7 +140,7 @@ class Mp4Writer:
         return SinkError(
             f"{self._path}: the recording breaks off at {self._time_ns / 1e9:.1f} s",
             getattr(error, "strerror", None) or str(error),
-            kept,
+            f"{kept} The disk may be full, or the pictures too large for H.264.",
         )
 
 

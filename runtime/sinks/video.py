@@ -39,11 +39,12 @@ class VideoFileSink(Sink):
         self._writer: Mp4Writer | None = None
         self._size_wh = (0, 0)
         self._has_scaled = False
-        folder = self._path.parent
+        folder = Path(os.path.realpath(self._path)).parent
         if not folder.is_dir():
             raise SinkError(f"{path}: there is no folder {folder}", "", "Make it first.")
-        if self._path.is_dir() or not os.access(folder, os.W_OK):
-            got = "a folder of that name" if self._path.is_dir() else f"no right to write to {folder}"
+        taken = self._path.exists() and not self._path.is_file()
+        if taken or not os.access(folder, os.W_OK):
+            got = "a folder, pipe or device of that name" if taken else f"no right to write to {folder}"
             raise SinkError(f"{path}: the recording cannot be made", got, "Name another file.")
 
     @property

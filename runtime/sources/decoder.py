@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -49,6 +50,7 @@ class VideoDecoder:
     def __init__(self, path: Path) -> None:
         from av.video.reformatter import VideoReformatter
 
+        self._path = path
         self._name = str(path)
         self._container = _open_container(path)
         try:
@@ -130,6 +132,7 @@ class VideoDecoder:
             promised_s = float(self._stream.duration * self._stream.time_base)
         elif self._container.duration is not None and len(self._container.streams) == 1:
             promised_s = self._container.duration / 1e6  # with sound it may be the sound's length
+        cut_off = cut_off or _is_cut_off_matroska(self._path)
         if cut_off or (end_s > 0 and promised_s - end_s > EARLY_END_S):
             of = f" of {promised_s:.1f} s" if promised_s > end_s else ""
             raise SourceLostError(f"{self._name}: the file ends early", f"{count} frames, {end_s:.1f} s{of}", CUT_OFF)
@@ -138,10 +141,15 @@ class VideoDecoder:
 def _open_container(path: Path) -> InputContainer:
     import av
 
-    if path.is_dir():
-        raise SourceOpenError(f"{path} is no video", "a folder", "Name a file, or a folder of images.")
-    if not path.exists():
-        raise SourceOpenError(f"{path}: there is no such file", "", "Check the path.")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise SourceOpenError(f"{path}: there is no such file", "", "Check the path.") from None
+    except OSError as error:
+        raise SourceOpenError(f"{path} cannot be read", error.strerror or "", "Check the path.") from error
+    if not stat.S_ISREG(mode):  # a pipe might never give anything
+        got = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+        raise SourceOpenError(f"{path} is no video file", got, "Name a file, or a folder of images.")
     try:
         # `file:` keeps names such as 12:30.mp4 from being taken for URLs; playlists may name local files only.
         container = _open_leniently(f"file:{path}", {"protocol_whitelist": "file"})
@@ -153,6 +161,28 @@ def _open_container(path: Path) -> InputContainer:
         container.close()
         raise _no_video(path, "text")
     return container
+
+
+def _is_cut_off_matroska(path: Path) -> bool:
+    """True for a Matroska or WebM file that is shorter than its segment says (RFC 9559, section 5.1; sizes as in RFC
+    8794, section 4): the decoder takes what is missing for the end."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    if not start.startswith(b"\x1a\x45\xdf\xa3"):
+        return False
+    head_size, head_length = _ebml_size(start[4:])
+    segment = 4 + head_length + head_size
+    if start[segment : segment + 4] != b"\x18\x53\x80\x67":
+        return False
+    size, length = _ebml_size(start[segment + 4 :])
+    unknown = (1 << 7 * length) - 1  # written live: nobody knows
+    return size != unknown and path.stat().st_size < segment + 4 + length + size
+
+
+def _ebml_size(data: bytes) -> tuple[int, int]:
+    """A size of 1 to 8 bytes, whose leading zeros tell how many; and how many."""
+    length = 9 - data[0].bit_length() if data and data[0] else 8
+    return int.from_bytes(data[:length], "big") & ((1 << 7 * length) - 1), length
 
 
 def _open_leniently(name: str, options: dict[str, str]) -> InputContainer:

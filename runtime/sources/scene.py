@@ -117,6 +117,8 @@ class SceneSource:
         if not self._clock.sleep_until(due_ns, self._stop):
             return None
         newest = int((self._clock.now_ns() - self._started_ns) / interval_ns)
+        if self._options.frames is not None and self._next < self._options.frames:
+            newest = min(newest, self._options.frames - 1)  # the last one is always given
         return max(self._next, newest)
 
 

@@ -8,9 +8,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -70,19 +69,49 @@ class ColorsChoice(str, Enum):
     distinct = "distinct"
 
 
-BundleArgument = Annotated[Path, typer.Argument(help="A bundle: a .vidseg file or folder.", show_default=False)]
+BundleArgument = Annotated[
+    Path, typer.Argument(readable=False, help="A bundle: a .vidseg file or folder.", show_default=False)
+]
 EngineOption = Annotated[EngineChoice, typer.Option(help="The library that infers.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+_OptionError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""Click's, or that of the copy of Click that newer releases of Typer have inside."""
+
+
 def main() -> None:
     """Run a command; end with one line and the error's exit code where something is wrong."""
+    for name in ("stdout", "stderr"):  # closed by whoever started us
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the whole process
     logging.basicConfig(level=logging.WARNING, format="vidseg: %(message)s", stream=sys.stderr)
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
     try:
-        app()
+        result = app(standalone_mode=False)
+        sys.stdout.flush()
     except VidsegError as error:
-        print(f"vidseg: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return _said(str(error), error.exit_code)
+    except _OptionError as error:
+        return _said(f"{error.format_message()} Try `vidseg --help`.", 2)
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _said(f"{where}{error.strerror or error}", 3)
+    return result if isinstance(result, int) else 0
+
+
+def _said(message: str, exit_code: int) -> int:
+    with suppress(OSError):
+        print(f"vidseg: {message}", file=sys.stderr)
+    return exit_code
 
 
 @app.command()
@@ -133,9 +162,12 @@ def run(
         every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
     pipeline = open_pipeline(bundle, sources, sinks, options)
-    received = _run_and_report(pipeline, as_json=as_json)
-    for name in (name for name in sinks if "://" not in name):
-        print(f"Wrote {name}", file=sys.stderr)
+    try:
+        received = _run_and_report(pipeline, as_json=as_json)
+    finally:
+        for name, account in pipeline.statistics().ledger.sinks.items():
+            if account.written and "://" not in name:
+                print(f"Wrote {name}", file=sys.stderr)
     if received is not None:
         sys.exit(128 + received)
 
@@ -255,7 +287,7 @@ def bench_command(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare engines and variants on this machine, and remember the fastest for `vidseg run`."""
+    """Compare engines and variants on this machine; without --threads, remember the fastest for `vidseg run`."""
     from vidseg.runtime.bundle import open_bundle
     from vidseg.runtime.engines.bench import BenchOptions, bench, bench_document, bench_text
     from vidseg.runtime.engines.candidates import candidates_of
@@ -267,8 +299,7 @@ def bench_command(
         rows = bench(opened, candidates_of(opened, counts), BenchOptions(seconds), advance)
     chosen = fastest(rows, _memory().recall(opened))
     print(json.dumps(bench_document(rows, chosen), indent=2) if as_json else bench_text(rows, chosen))
-    if not threads:
-        _memory().remember(opened, chosen)
+    if not threads and _memory().remember(opened, chosen):
         print(f"`vidseg run` takes {chosen} from now on.", file=sys.stderr)
 
 
@@ -369,9 +400,15 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _numbers(option: str, text: str) -> tuple[float, float, float]:
     try:
-        values = [float(Fraction(part)) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        values = [_number(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError) as error:
         raise UsageError(f"{option} is a number, or three with commas between", text) from error
     if len(values) not in (1, 3) or (option == "--scale" and len(values) != 1):
         raise UsageError(f"{option} is one number" + ("" if option == "--scale" else ", or three"), text)
     return (values[0], values[0], values[0]) if len(values) == 1 else (values[0], values[1], values[2])
+
+
+def _number(text: str) -> float:
+    """`0.5`, or a fraction such as `1/127.5`."""
+    number, _, divisor = text.partition("/")
+    return float(number) / float(divisor) if divisor else float(number)
