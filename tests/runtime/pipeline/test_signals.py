@@ -26,7 +26,7 @@ def _kill_at(index: int, *numbers: signal.Signals) -> MemorySource:
     return MemorySource(10**9, gate=gate)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_delivers_what_is_on_its_way(number: signal.Signals) -> None:
     sink = CollectingSink()
     pipeline = Pipeline([_kill_at(30, number)], lambda: FakeEngine((16, 12)), [sink])

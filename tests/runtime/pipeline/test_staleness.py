@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import CollectingSink, HookedEngine, ManualClock, MemorySource, classes_of
+from tests.tiny_models import write_tiny_bundle
 from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.errors import SourceLostError, UsageError
 from vidseg.runtime.frame import UNKNOWN, Frame, Segmentation, SourceStatus
@@ -192,3 +193,12 @@ def test_a_late_result_is_not_sure_of_anything() -> None:
     assert stamped.confidence is not None
     assert (stamped.confidence == 0).all()
     assert not Books(Ledger(), Meters(clock), clock, 12).stamped(result).late
+
+
+def test_one_source_and_one_sink_need_no_list(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "tiny.vidseg")
+    seen: list[int] = []
+    open_pipeline(bundle, "scene://street?pace=max&frames=3", lambda result: seen.append(result.frame.index)).run()
+    assert seen == [0, 1, 2]
+    with pytest.raises(UsageError, match="is written by another sink"):
+        open_pipeline(bundle, "scene://street", [tmp_path / "a.mp4", str(tmp_path / "a.mp4")])

@@ -379,3 +379,16 @@ def test_no_damage_crashes_or_hangs(tmp_path: Path, seed: int) -> None:
         assert "\n" not in str(error)  # noqa: PT017 - whether it is refused depends on where it was hit
     finally:
         source.close()
+
+
+def test_a_matroska_file_that_was_cut_off_says_so(tmp_path: Path) -> None:
+    """Its decoder takes the end of the file for the end of the video, even one frame before."""
+    path = write_video(tmp_path / "whole.mkv", moving_blocks(40))
+    frames, errors = read_all(opened(VideoSource(path)))
+    assert (len(frames), errors) == (40, [])
+    for missing in (1, 200, 2000):
+        cut = tmp_path / f"cut{missing}.mkv"
+        cut.write_bytes(path.read_bytes()[:-missing])
+        source = opened(VideoSource(cut))
+        with pytest.raises(SourceLostError, match="ends early"):
+            read_all(source)
