@@ -85,7 +85,7 @@ def demo_shares(bundle: Bundle, count: int) -> tuple[list[float], float]:
     images = street_images(8, SIZE_WH)
     overlay = Overlay(bundle.manifest.output.classes)
     shares, parts = [], []
-    for _ in range(ROUNDS):
+    for _ in range(3 * ROUNDS):  # short ones: the machine's noise changes by the second
         with open_engine(bundle) as engine:
             bare_fps(engine, images, 5)
             bare = bare_fps(engine, images, count)
@@ -146,7 +146,7 @@ def main() -> None:
         text = f"fake engine of {service_ms:g} ms: >= {MIN_SHARE} of the bare engine"
         claims.append(Claim(text, f"{share:.3f}", share >= MIN_SHARE))
     bundle = open_bundle(demo_bundle_path())
-    shares, possible = demo_shares(bundle, 80)
+    shares, possible = demo_shares(bundle, 40)
     share = statistics.median(shares)
     text = f"demo with overlay: >= {MIN_DEMO_SHARE} of E / (E + R) = {possible:.3f}"
     claims.append(Claim(text, f"{share:.3f} of the bare engine", share >= MIN_DEMO_SHARE * possible))

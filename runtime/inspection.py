@@ -30,6 +30,9 @@ def bundle_text(bundle: Bundle) -> str:
     ]
     for variant in manifest.variants:
         lines.append(f"variant   {variant.name}: {variant.file}, {variant.precision}, for {', '.join(variant.targets)}")
+        if variant.upsampling is not None:
+            grid = _times(variant.upsampling.grid_wh)
+            lines.append(f"          ends with scores of {grid}; the last upsampling is done sparsely")
         lines += [
             f"          {engine}: {accuracy.agreement:.4%} of the pixels as the original's, {accuracy.frames} frames"
             for engine, accuracy in variant.accuracy.items()
