@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from vidseg.runtime.errors import UsageError, VidsegError
+from vidseg.options import (
+    BundleArgument,
+    ColorChoice,
+    ColorsChoice,
+    EngineChoice,
+    EngineOption,
+    FitChoice,
+    JsonOption,
+    ViewChoice,
+    numbers_of,
+    size_of,
+    thread_counts_of,
+)
+from vidseg.runtime.errors import VidsegError
 
 if TYPE_CHECKING:
     from vidseg.runtime.engines.choice import ChoiceMemory
@@ -29,51 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-class EngineChoice(str, Enum):
-    """The engines that can be asked for; `auto` is the fastest here, as remembered or found out."""
-
-    auto = "auto"
-    onnxruntime = "onnxruntime"
-    openvino = "openvino"
-
-
-class ColorChoice(str, Enum):
-    """Orders of colour channels."""
-
-    rgb = "RGB"
-    bgr = "BGR"
-
-
-class FitChoice(str, Enum):
-    """Ways of laying a frame on a model's input."""
-
-    stretch = "stretch"
-    letterbox = "letterbox"
-    crop = "crop"
-
-
-class ViewChoice(str, Enum):
-    """Where the classes' colours go."""
-
-    over = "over"
-    mask = "mask"
-    side_by_side = "side-by-side"
-
-
-class ColorsChoice(str, Enum):
-    """Whose colours the classes have."""
-
-    bundle = "bundle"
-    distinct = "distinct"
-
-
-BundleArgument = Annotated[
-    Path, typer.Argument(readable=False, help="A bundle: a .vidseg file or folder.", show_default=False)
-]
-EngineOption = Annotated[EngineChoice, typer.Option(help="The library that infers.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 _OptionError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -294,7 +260,7 @@ def bench_command(
     from vidseg.runtime.engines.choice import fastest
 
     opened = open_bundle(bundle)
-    counts = _thread_counts(threads)
+    counts = thread_counts_of(threads)
     with _progress("measured", 1) as advance:
         rows = bench(opened, candidates_of(opened, counts), BenchOptions(seconds), advance)
     chosen = fastest(rows, _memory().recall(opened))
@@ -312,14 +278,6 @@ def doctor(as_json: JsonOption = False) -> None:
     print(json.dumps(doctor_document(findings), indent=2) if as_json else doctor_text(findings))
     if any(finding.verdict == "broken" for finding in findings):
         sys.exit(1)
-
-
-def _thread_counts(text: str) -> list[int | None]:
-    if not text:
-        return [None]
-    if not re.fullmatch(r"[1-9]\d{0,2}(,[1-9]\d{0,2})*", text):
-        raise UsageError("--threads is a list of counts", text, "Write it as 1,2,4.")
-    return [int(part) for part in text.split(",")]
 
 
 def _memory() -> ChoiceMemory:
@@ -375,8 +333,8 @@ def export(
     from vidseg.export.exporter import ExportRequest, export_model
 
     request = ExportRequest(
-        model=model, out=out, size_wh=_size(size), labels=labels, color=color.value,
-        scale=_numbers("--scale", scale)[0], mean=_numbers("--mean", mean), std=_numbers("--std", std),
+        model=model, out=out, size_wh=size_of(size), labels=labels, color=color.value,
+        scale=numbers_of("--scale", scale)[0], mean=numbers_of("--mean", mean), std=numbers_of("--std", std),
         fit=fit.value, output=output, frames=frames, samples=samples, overwrite=overwrite,
     )  # fmt: skip
     report = export_model(request, lambda line: print(line, file=sys.stderr))
@@ -387,28 +345,3 @@ def export(
     if not report.own_frames:
         print("Checked on the rendered street. Give --frames for pictures of your own camera.")
     print(f"Wrote {report.out}")
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if not match or not all(1 <= int(part) <= 16384 for part in match.groups()):
-        raise UsageError("--size is width x height in pixels", text, "Write it as 480x360.")
-    return int(match[1]), int(match[2])
-
-
-def _numbers(option: str, text: str) -> tuple[float, float, float]:
-    try:
-        values = [_number(part) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"{option} is a number, or three with commas between", text) from error
-    if len(values) not in (1, 3) or (option == "--scale" and len(values) != 1):
-        raise UsageError(f"{option} is one number" + ("" if option == "--scale" else ", or three"), text)
-    return (values[0], values[0], values[0]) if len(values) == 1 else (values[0], values[1], values[2])
-
-
-def _number(text: str) -> float:
-    """`0.5`, or a fraction such as `1/127.5`."""
-    number, _, divisor = text.partition("/")
-    return float(number) / float(divisor) if divisor else float(number)

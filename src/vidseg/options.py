@@ -1,0 +1,105 @@
+"""The command line's options: their choices, and how their texts are read."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidseg.runtime.errors import UsageError
+
+
+class EngineChoice(str, Enum):
+    """The engines that can be asked for; `auto` is the fastest here, as remembered or found out."""
+
+    auto = "auto"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
+class ColorChoice(str, Enum):
+    """Orders of colour channels."""
+
+    rgb = "RGB"
+    bgr = "BGR"
+
+
+class FitChoice(str, Enum):
+    """Ways of laying a frame on a model's input."""
+
+    stretch = "stretch"
+    letterbox = "letterbox"
+    crop = "crop"
+
+
+class ViewChoice(str, Enum):
+    """Where the classes' colours go."""
+
+    over = "over"
+    mask = "mask"
+    side_by_side = "side-by-side"
+
+
+class ColorsChoice(str, Enum):
+    """Whose colours the classes have."""
+
+    bundle = "bundle"
+    distinct = "distinct"
+
+
+BundleArgument = Annotated[
+    Path, typer.Argument(readable=False, help="A bundle: a .vidseg file or folder.", show_default=False)
+]
+EngineOption = Annotated[EngineChoice, typer.Option(help="The library that infers.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def thread_counts_of(text: str) -> list[int | None]:
+    """The counts of `--threads`; None, one a core, where there are none.
+
+    Raises:
+        UsageError: it is no list of counts.
+    """
+    if not text:
+        return [None]
+    if not re.fullmatch(r"[1-9]\d{0,2}(,[1-9]\d{0,2})*", text):
+        raise UsageError("--threads is a list of counts", text, "Write it as 1,2,4.")
+    return [int(part) for part in text.split(",")]
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """Width and height of `--size`.
+
+    Raises:
+        UsageError: it is not of the form 480x360.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match or not all(1 <= int(part) <= 16384 for part in match.groups()):
+        raise UsageError("--size is width x height in pixels", text, "Write it as 480x360.")
+    return int(match[1]), int(match[2])
+
+
+def numbers_of(option: str, text: str) -> tuple[float, float, float]:
+    """One number or three, each a decimal or a fraction; one stands for all three.
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        values = [_number(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"{option} is a number, or three with commas between", text) from error
+    if len(values) not in (1, 3) or (option == "--scale" and len(values) != 1):
+        raise UsageError(f"{option} is one number" + ("" if option == "--scale" else ", or three"), text)
+    return (values[0], values[0], values[0]) if len(values) == 1 else (values[0], values[1], values[2])
+
+
+def _number(text: str) -> float:
+    """`0.5`, or a fraction such as `1/127.5`."""
+    number, _, divisor = text.partition("/")
+    return float(number) / float(divisor) if divisor else float(number)
