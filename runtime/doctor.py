@@ -40,6 +40,7 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
         "libraries": _libraries,
         "video": _video,
         "window": _window,
+        "cameras": _cameras,
         "export": _export,
         "cache": lambda: str(private_folder(user_cache_folder(environment))),
         "onnxruntime": lambda: _demo(Candidate("onnxruntime", "float")),
@@ -91,6 +92,13 @@ def _window() -> Finding:
 
     obstacle = obstacle_to_window()
     return Finding("window", "missing" if obstacle else "ok", obstacle or "can be opened")
+
+
+def _cameras() -> Finding:
+    from vidseg.runtime.sources.cameras import list_cameras
+
+    found = [f"{camera.stable_id or camera.path} ({camera.name})" for camera in list_cameras()]
+    return Finding("cameras", "ok" if found else "missing", ", ".join(found) or "none")
 
 
 def _export() -> Finding:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from vidseg.runtime.engines import Ticket
 from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.frame import Frame, Image, Segmentation, SourceStatus
 from vidseg.runtime.sinks import Sink
+from vidseg.runtime.sources.capture import CameraOptions, Got
 
 
 class ManualClock:
@@ -98,6 +100,38 @@ class MemorySource:
         if index in self._faults:
             raise self._faults[index]
         return Frame(self.name, 0, index, self._clock.now_ns(), index, "pts", picture_of(index))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeCapture:
+    """A camera that gives `shots`: pictures with the driver's time in ns, or None where nothing came in time.
+
+    After the last one it gives nothing. `before` is called ahead of each picture. Unless `got` is given, it does all
+    that it is asked for.
+    """
+
+    def __init__(
+        self,
+        shots: Sequence[tuple[NDArray[Any], int | None] | None],
+        got: Got | None = None,
+        before: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.asked: list[CameraOptions] = []
+        self.reads = self.closed = 0
+        self._shots = shots
+        self._got = got
+        self._before = before
+
+    def configure(self, options: CameraOptions) -> Got:
+        self.asked.append(options)
+        return self._got or Got(options.size_wh or (16, 12), options.fps or 30, options.format or "YUYV")
+
+    def read(self) -> tuple[NDArray[Any], int | None] | None:
+        self._before()
+        self.reads += 1
+        return self._shots[self.reads - 1] if self.reads <= len(self._shots) else None
 
     def close(self) -> None:
         self.closed += 1

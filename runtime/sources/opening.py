@@ -7,19 +7,22 @@ from pathlib import Path
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.sources import Source
 
-KNOWN = "scene://street, a video file, an image, or a folder of images"
+KNOWN = "scene://street, a video file, an image, a folder of images, or a camera such as /dev/video0"
+
+CAMERA_PREFIXES = ("/dev/video", "/dev/v4l/")
 
 
 def source_from_uri(uri: str, *, realtime: bool = False) -> Source:
     """The source that a URI names. Nothing is opened, and what it needs is imported, only now.
 
     Args:
-        uri: `scene://street` (a live one, or without pauses with `?pace=max`), or the path of a video file, an image
-            or a folder of images.
+        uri: `scene://street` (a live one, or without pauses with `?pace=max`), the path of a video file, an image or a
+            folder of images, or a camera's device, such as `/dev/video0` or `/dev/v4l/by-id/NAME`, which takes
+            `?size=1280x720&fps=30&format=MJPG&rotate=90`.
         realtime: files and folders at their own pace instead of as fast as they are read.
 
     Raises:
-        UsageError: no source is named like that.
+        UsageError: no source is named like that, or an option of it is not understood.
     """
     scheme, separator, _ = uri.partition("://")
     if separator:
@@ -30,9 +33,16 @@ def source_from_uri(uri: str, *, realtime: bool = False) -> Source:
         return SceneSource.from_uri(uri)
     if not uri:
         raise UsageError("a source has no name", "an empty one", f"Use {KNOWN}.")
-    path = Path(uri)
-    if path.is_char_device() or path.is_block_device():
-        raise UsageError(f"{uri}: devices are no sources yet", "", f"Use {KNOWN}.")
+    if uri.startswith(CAMERA_PREFIXES) or Path(uri.partition("?")[0]).is_char_device():
+        from vidseg.runtime.sources.camera import CameraSource
+
+        return CameraSource.from_uri(uri)
+    return _recorded(Path(uri), uri, realtime=realtime)
+
+
+def _recorded(path: Path, uri: str, *, realtime: bool) -> Source:
+    if path.is_block_device():
+        raise UsageError(f"{uri}: a disk is no source", "", f"Use {KNOWN}.")
     from vidseg.runtime.sources.folder import FolderSource
     from vidseg.runtime.sources.image import IMAGE_SUFFIXES
 

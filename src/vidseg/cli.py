@@ -88,7 +88,7 @@ def run(
     ] = None,
     source: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Video file, image folder or scene://street; may be given more than once."),
+        typer.Option(help="Video file, image folder, /dev/video0 or scene://street; may be given more than once."),
     ] = None,
     sink: Annotated[
         Optional[list[str]],  # noqa: UP045
