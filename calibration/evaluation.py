@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,9 @@ def read_mapping(path: Path | str, class_names: Sequence[str]) -> tuple[int, ...
     """
     path = Path(path)
     try:
-        document = read_yaml(path.read_text(encoding="utf-8"))
+        text = re.sub(r"(^|\s)#.*", "", path.read_text(encoding="utf-8"))
+        is_list = re.fullmatch(r"[\s\d,]*", text)
+        document = text if is_list else read_yaml(text)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: the map cannot be read", str(error), _MAP_FORMS) from error
     if isinstance(document, dict):

@@ -27,6 +27,9 @@ _ALIGNMENTS: dict[str, Alignment] = {
 }
 _SOFTMAX = ("Softmax", "LogSoftmax")
 
+PROBABILITIES = ("Softmax", "Sigmoid", "HardSigmoid")
+"""What gives probabilities by class; a sigmoid by class does, of classes that do not exclude each other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -76,8 +79,8 @@ def _cut_at_resize(graph: onnx.GraphProto, head: Head, size_wh: tuple[int, int])
 
 
 def _cut(graph: onnx.GraphProto, tensor: str, layout: Layout, alignment: Alignment, grid_wh: tuple[int, int]) -> Cut:
-    is_softmax = source_of(graph, tensor, ("Identity", "Transpose")).op_type == "Softmax"
-    kind: Literal["logits", "probabilities"] = "probabilities" if is_softmax else "logits"
+    is_share = source_of(graph, tensor, ("Identity", "Transpose")).op_type in PROBABILITIES
+    kind: Literal["logits", "probabilities"] = "probabilities" if is_share else "logits"
     return Cut(tensor, layout, UpsamplingSpec(grid_wh=grid_wh, alignment=alignment, scores=kind))
 
 

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidseg.export.cut import UPSAMPLING_WE_ADD, Cut
+from vidseg.export.cut import PROBABILITIES, UPSAMPLING_WE_ADD, Cut
 from vidseg.export.head import Head, scores_before_softmax
-from vidseg.export.model import MAX_IR, Layout, LoadedModel, inner_nodes, source_of
+from vidseg.export.model import MAX_IR, PREFIX, Layout, LoadedModel, inner_nodes, source_of
 from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE, SCORES
 from vidseg.runtime.engines.graph import INPUT
+from vidseg.runtime.errors import ModelError
 from vidseg.runtime.manifest import InputSpec
 
 if TYPE_CHECKING:
     import onnx
-
-PREFIX = "vidseg_"
-"""Of the names of all nodes and tensors that fusing adds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +65,10 @@ def fuse(model: LoadedModel, head: Head, cut: Cut | None, spec: InputSpec) -> by
     fused.producer_name, fused.producer_version = "vidseg", ""
     fused.ir_version = min(fused.ir_version, MAX_IR)
     _drop_unused(graph)
-    onnx.checker.check_model(onnx.shape_inference.infer_shapes(fused, strict_mode=True))
+    try:
+        onnx.checker.check_model(onnx.shape_inference.infer_shapes(fused, strict_mode=True))
+    except Exception as error:  # checker and inference each raise their own kinds
+        raise ModelError(f"{model.name}: the fused graph does not add up", str(error).strip()[:200]) from error
     content: bytes = fused.SerializeToString(deterministic=True)
     return content
 
@@ -88,7 +89,7 @@ def _preprocessing(graph: onnx.GraphProto, model: LoadedModel, norm: Normalizati
             chain.add("Mul", chain.constant("scale", norm.factor.reshape(shape)))
         if norm.flip:
             chain.add("Gather", chain.constant("order", np.array([2, 1, 0], np.int64)), axis=axis)
-    return chain.end_as(model.input_name)
+    return chain.end_as(model.graph_model.graph.input[0].name)
 
 
 def _fold_into_first_conv(graph: onnx.GraphProto, model: LoadedModel, norm: Normalization) -> bool:
@@ -96,7 +97,8 @@ def _fold_into_first_conv(graph: onnx.GraphProto, model: LoadedModel, norm: Norm
 
     if model.layout != "NCHW":
         return False
-    readers = [node for node in graph.node if model.input_name in node.input]
+    input_name = model.graph_model.graph.input[0].name
+    readers = [node for node in graph.node if input_name in node.input]
     if len(readers) != 1 or readers[0].op_type != "Conv":
         return False
     conv = readers[0]
@@ -168,7 +170,7 @@ def _confidence(graph: onnx.GraphProto, model: LoadedModel, head: Head, cut: Cut
 def _are_probabilities(graph: onnx.GraphProto, head: Head, cut: Cut | None) -> bool:
     if cut is not None:
         return cut.spec.scores == "probabilities"
-    return bool(source_of(graph, head.output, ("Identity", "Transpose")).op_type == "Softmax")
+    return source_of(graph, head.output, ("Identity", "Transpose")).op_type in PROBABILITIES
 
 
 def _scores(graph: onnx.GraphProto, cut: Cut | None) -> list[Any]:

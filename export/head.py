@@ -104,7 +104,8 @@ def scores_before_softmax(graph: onnx.GraphProto, head: Head) -> None:
 
 
 def _named_output(model: LoadedModel, output: str | None) -> Any:
-    outputs = {value.name: value for value in model.graph_model.graph.output}
+    original = {new: old for old, new in model.renamed.items()}
+    outputs = {original.get(value.name, value.name): value for value in model.graph_model.graph.output}
     listed = ", ".join(f"{name} {dims_of(value)}".replace("None", "?") for name, value in outputs.items())
     if output is None and len(outputs) > 1:
         raise ModelError(f"{model.name}: the model has several outputs", listed, "Name one with --output.")

@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 
 from vidseg.export.opset import MIN_OPSET, NEWEST_OPSET, expanded, lowered, opset_of, raised
 from vidseg.runtime.bundle import sha256_of
+from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE, SCORES
+from vidseg.runtime.engines.graph import INPUT
 from vidseg.runtime.errors import ModelError
 
 if TYPE_CHECKING:
     import onnx
 
 Layout: TypeAlias = Literal["NCHW", "NHWC"]
+
+RESERVED = frozenset({INPUT, CLASS_MAP, CONFIDENCE, SCORES})
+PREFIX = "vidseg_"
+"""Of the names of all nodes and tensors that fusing adds."""
 
 MIN_IR, MAX_IR = 7, 8
 MAX_BYTES = 2_000_000_000  # of a protobuf message
@@ -34,8 +40,9 @@ class LoadedModel:
         name: the file's name.
         sha256: of the file, and of the files that hold its weights.
         original: the file's model, with weights taken off its inputs; what results are compared with.
-        graph_model: the same after conversion and folding.
-        input_name: of the image input.
+        graph_model: the same after conversion and folding, without names that fusing needs for itself.
+        renamed: new names of tensors in `graph_model` by those in `original`, where they differ.
+        input_name: of the image input in `original`.
         layout: of the image input.
         size_wh: of the image input, in pixels.
     """
@@ -44,6 +51,7 @@ class LoadedModel:
     sha256: str
     original: onnx.ModelProto
     graph_model: onnx.ModelProto
+    renamed: dict[str, str]
     input_name: str
     layout: Layout
     size_wh: tuple[int, int]
@@ -65,7 +73,34 @@ def load_model(path: Path, size_wh: tuple[int, int] | None) -> LoadedModel:
     image = _image_input(path, model)
     layout = _layout_of(path, image)
     size_wh = _fix_size(path, image, layout, size_wh)
-    return LoadedModel(path.name, checksum, model, _prepared(path, model), image.name, layout, size_wh)
+    prepared = _prepared(path, model)
+    renamed = _rename_reserved(prepared.graph)
+    return LoadedModel(path.name, checksum, model, prepared, renamed, image.name, layout, size_wh)
+
+
+def _rename_reserved(graph: onnx.GraphProto) -> dict[str, str]:
+    """Give tensors another name that are called like the inputs and outputs of a bundle's graph, or like our own."""
+    renamed: dict[str, str] = {}
+
+    def new(name: str) -> str:
+        if name in RESERVED or name.startswith(PREFIX):
+            return renamed.setdefault(name, f"model_{len(renamed)}_{name.replace(PREFIX, '')}")
+        return name
+
+    def walk(inner: onnx.GraphProto) -> None:
+        for value in (*inner.input, *inner.output, *inner.value_info, *inner.initializer):
+            value.name = new(value.name)
+        for sparse in inner.sparse_initializer:
+            sparse.values.name = new(sparse.values.name)
+        for node in inner.node:
+            node.input[:] = [new(name) for name in node.input]
+            node.output[:] = [new(name) for name in node.output]
+            for attribute in node.attribute:
+                for subgraph in (attribute.g, *attribute.graphs):
+                    walk(subgraph)
+
+    walk(graph)
+    return renamed
 
 
 def dims_of(value: Any) -> list[int | None]:

@@ -46,12 +46,14 @@ class OriginalModel:
         except Exception as error:  # the library's exceptions have no common base
             raise ModelError(f"{model.name}: ONNX Runtime cannot load it", str(error)[:200]) from error
         self._model, self._head, self._spec = model, head, spec
+        original = {new: old for old, new in model.renamed.items()}
+        self._output_name = original.get(head.output, head.output)
 
     def class_map(self, image: Image) -> ClassMap:
         """Classes of an image at the input's size, (h, w, 3) uint8 BGR to (h, w) uint8."""
         feed = {self._model.input_name: self._preprocessed(image)}
         try:
-            (output,) = self._session.run([self._head.output], feed)
+            (output,) = self._session.run([self._output_name], feed)
         except Exception as error:  # see above
             raise ModelError(f"{self._model.name}: ONNX Runtime cannot run it", str(error)[:200]) from error
         if not np.isfinite(output).all():

@@ -155,6 +155,7 @@ class CollectingSink(Sink):
     name = ""
     queue_size = 4
     wants_picture = False
+    main_thread = False
 
     def __init__(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,14 +32,45 @@ class Channel(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def put_latest(self, item: T) -> list[T]:
-        """Append at once; returns what had to make room: the oldest items, or the item itself when closed."""
+    def put_latest(self, item: T, may_drop: Callable[[T], bool] = lambda _item: True) -> list[T]:
+        """Append at once; returns what had to make room: the oldest items that may go, or the item itself.
+
+        Args:
+            item: what is appended; it may go itself, and does where the queue is closed.
+            may_drop: False for items that have to stay.
+        """
         with self._changed:
             if self._closed:
                 return [item]
             self._items.append(item)
             self._changed.notify_all()
-            return [self._items.popleft() for _ in range(len(self._items) - self._size)]
+            return self._without_surplus(lambda other: other is item or may_drop(other))
+
+    def put_kept(self, item: T, may_drop: Callable[[T], bool]) -> list[T]:
+        """Append an item that has to stay: in place of one that may go, or waiting for room; returns what went."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or len(self._items) < self._size or any(map(may_drop, self._items))
+            )
+            if self._closed:
+                return [item]
+            self._items.append(item)
+            self._changed.notify_all()
+            return self._without_surplus(may_drop)
+
+    @property
+    def spare(self) -> int:
+        """How many more items fit; without a limit once it is closed, because then none is kept."""
+        with self._changed:
+            return sys.maxsize if self._closed else self._size - len(self._items)
+
+    def _without_surplus(self, may_drop: Callable[[T], bool]) -> list[T]:
+        surplus = max(len(self._items) - self._size, 0)
+        places = [place for place, item in enumerate(self._items) if may_drop(item)][:surplus]
+        given_up = [self._items[place] for place in places]
+        for place in reversed(places):
+            del self._items[place]
+        return given_up
 
     def put_if_room(self, item: T) -> bool:
         """Append at once, or not at all: False when the queue is full or closed."""

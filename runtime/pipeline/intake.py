@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,7 +48,10 @@ class _Slot:
 class Intake:
     """The slots of all sources under one condition, so that one thread can wait for any of them."""
 
-    def __init__(self, policies: Mapping[str, SlotPolicy]) -> None:
+    def __init__(
+        self, policies: Mapping[str, SlotPolicy], may_take: Callable[[str], bool] = lambda _source: True
+    ) -> None:
+        self._may_take = may_take
         self._changed = threading.Condition()
         self._slots = {source: _Slot(policy, deque()) for source, policy in policies.items()}
         self._turn = deque(self._slots)
@@ -72,13 +75,13 @@ class Intake:
         """The next frame, sources in turn; None when there is none now, or with `wait`, none will ever come."""
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._ready() or not self._is_any_open())
-            if not self._ready():
+                self._changed.wait_for(lambda: self._ready() or self._is_finished())
+            ready = self._ready()
+            if ready is None:
                 return None
-            while not self._slots[self._turn[0]].frames:
+            frame = self._slots[ready].frames.popleft()
+            while self._turn[-1] != ready:  # it is the last one to have its turn again
                 self._turn.rotate(-1)
-            frame = self._slots[self._turn[0]].frames.popleft()
-            self._turn.rotate(-1)
             self._changed.notify_all()
             return frame
 
@@ -90,7 +93,12 @@ class Intake:
     def finished(self) -> bool:
         """True when no frame is waiting and none can come."""
         with self._changed:
-            return not self._ready() and not self._is_any_open()
+            return self._is_finished()
+
+    def wake(self) -> None:
+        """What `may_take` says may have changed."""
+        with self._changed:
+            self._changed.notify_all()
 
     @property
     def any_open(self) -> bool:
@@ -114,8 +122,12 @@ class Intake:
             self._changed.notify_all()
             return leftover
 
-    def _ready(self) -> bool:
-        return any(slot.frames for slot in self._slots.values())
+    def _ready(self) -> str | None:
+        """The source whose turn it is, of those that have a frame that may be taken."""
+        return next((name for name in self._turn if self._slots[name].frames and self._may_take(name)), None)
+
+    def _is_finished(self) -> bool:
+        return not self._is_any_open() and not any(slot.frames for slot in self._slots.values())
 
     def _is_any_open(self) -> bool:
         return any(slot.open for slot in self._slots.values())

@@ -16,6 +16,7 @@ from vidseg.runtime.engines import Engine
 from vidseg.runtime.errors import SourceError, StopTimeoutError, UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.geometry import Fit
+from vidseg.runtime.pipeline.admission import Admission
 from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
 from vidseg.runtime.pipeline.commands import Abort, Command, Drain, Ended, Failed, SinkFailed
@@ -122,7 +123,11 @@ class Pipeline:
 
         live_policy = every_frame(options.max_age_ms) if options.every_frame else LATEST
         policies: dict[str, SlotPolicy] = {source.name: live_policy if source.live else LOSSLESS for source in sources}
-        self._intake = Intake(policies)
+        self._ports: list[Port] = []
+        recorded = [source.name for source in sources if not source.live]
+        self._admission = Admission(recorded if live else (), self._ports)
+        self._intake = Intake(policies, self._admission.may_take)
+        self._admission.on_done = self._intake.wake
         self._inferred: Channel[Inferred] = Channel(2)
         self._sink_ports = [self._port_for(sink) for sink in sinks]
         self._results: Port | None = None
@@ -133,7 +138,13 @@ class Pipeline:
             for source in sources
         }
         self._works["infer"] = InferWorker(
-            open_engine, self._intake, self._inferred, self._books, fit=options.fit, aborted=self._aborted
+            open_engine,
+            self._intake,
+            self._inferred,
+            self._books,
+            admission=self._admission,
+            fit=options.fit,
+            aborted=self._aborted,
         )
         self._threads: dict[str, threading.Thread] = {}
 
@@ -150,22 +161,28 @@ class Pipeline:
         """Start the threads. `run()` and iteration do it by themselves.
 
         Raises:
-            UsageError: it was started or stopped before.
+            UsageError: it was started or stopped before, or has a window, which `run()` has to serve.
         """
+        if self._main_thread_ports():
+            raise UsageError("a window works with run() only", "start()", "Call run().")
+        self._start()
+
+    def _start(self) -> None:
         with self._state_lock:
             if self._state != "new":
                 raise UsageError("a pipeline runs once", f"one that is {self._state}", "Make a new one.")
             self._state = "running"
-        ports: list[Port] = [*self._sink_ports]
-        if self._results is not None:
-            ports.append(self._results)
+        self._ports += [*self._sink_ports, *([] if self._results is None else [self._results])]
+        for port in self._ports:
+            port.on_room = self._intake.wake
         draw = self._draw
         self._works["render"] = RenderWorker(
             self._inferred,
-            ports,
+            self._ports,
             self._books,
-            None if draw is None else lambda segmentation: draw(segmentation, self.statistics),
-            self._lossless.__getitem__,
+            draw=None if draw is None else lambda segmentation: draw(segmentation, self.statistics),
+            lossless=self._lossless.__getitem__,
+            admission=self._admission,
         )
         for port in self._sink_ports:
             if not port.sink.main_thread:
@@ -193,7 +210,7 @@ class Pipeline:
         ports = self._main_thread_ports()
         if ports and threading.current_thread() is not threading.main_thread():
             raise UsageError("a window works in the main thread only", "run() in another one")
-        self.start()
+        self._start()
         try:
             self._serve(ports, Reporter(report, report_interval_s))
         except BaseException:  # KeyboardInterrupt
@@ -262,7 +279,8 @@ class Pipeline:
         if threading.current_thread() in (self._runner, *self._threads.values()):
             return
         if not self._finished.wait(timeout_s) or self._survivors:
-            raise _outlived([name for name, thread in self._threads.items() if thread.is_alive()])
+            alive = [name for name, thread in self._threads.items() if thread.is_alive()]
+            raise _outlived(alive or self._survivors)
 
     def __enter__(self) -> Pipeline:
         return self

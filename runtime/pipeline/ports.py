@@ -14,7 +14,8 @@ from vidseg.runtime.sinks import MainThreadSink, Sink, StopRequested
 
 log = logging.getLogger(__name__)
 
-Item: TypeAlias = tuple[Segmentation, Image | None] | SourceStatus
+Item: TypeAlias = tuple[Segmentation, Image | None, bool] | SourceStatus
+"""A result, its picture, and whether it has to stay because its source was recorded; or word of a silent source."""
 
 
 class Port:
@@ -23,23 +24,26 @@ class Port:
     def __init__(self, name: str, queue_size: int, books: Books) -> None:
         self.name = name
         self.wants_picture = False
+        self.on_room: Callable[[], None] = lambda: None
         self._books = books
         self._ledger = ledger = books.ledger
         self._channel: Channel[Item] = Channel(queue_size)
         ledger.open_sink(name)
 
     def offer(self, segmentation: Segmentation, picture: Image | None, *, wait: bool) -> None:
-        """Queue a result: wait for room, or push the oldest one out. A closed port drops it."""
+        """Queue a result: wait for room, or push the oldest one of a live source out. A closed port drops it."""
         self._ledger.offer(self.name)
-        if wait:
-            if not self._channel.put((segmentation, picture)):
-                self._ledger.settle(self.name, "dropped")
-        else:
-            self._drop(self._channel.put_latest((segmentation, picture)))
+        put = self._channel.put_kept if wait else self._channel.put_latest
+        self._drop(put((segmentation, picture, wait), _may_drop))
+
+    @property
+    def spare(self) -> int:
+        """How many results fit before one has to wait or to go."""
+        return self._channel.spare
 
     def take(self, timeout_s: float | None = None) -> Segmentation | None:
         """The oldest result, booked as written; None at the end or when the time is over."""
-        item = self._channel.get(timeout_s)
+        item = self._got(timeout_s)
         if item is None:
             return None
         assert not isinstance(item, SourceStatus)  # only sinks are told of sources
@@ -58,6 +62,13 @@ class Port:
     def abort(self) -> None:
         """Close, and give up what waits."""
         self._drop(self._channel.abort())
+        self.on_room()
+
+    def _got(self, timeout_s: float | None) -> Item | None:
+        item = self._channel.get(timeout_s)
+        if item is not None:
+            self.on_room()
+        return item
 
     def _drop(self, items: list[Item]) -> None:
         for item in items:
@@ -69,6 +80,10 @@ class Port:
         if stamped.late:
             self._books.meters.record_late()
         return stamped
+
+
+def _may_drop(item: Item) -> bool:
+    return isinstance(item, SourceStatus) or not item[2]
 
 
 class SinkPort(Port):
@@ -105,14 +120,17 @@ class SinkPort(Port):
 
     def step(self, timeout_s: float | None) -> bool:
         """Deliver one result, waiting at most `timeout_s` for it; False when there was none."""
-        item = self._channel.get(timeout_s)
+        item = self._got(timeout_s)
         if item is None:
             return False
         if isinstance(item, SourceStatus):
             self._call(self.sink.notify, item)
             return True
         with self._books.meters.timed(f"sink {self.name}"):
-            has_worked = self._call(self.sink.write, self._stamped(item[0]), item[1])
+            segmentation, picture = self._stamped(item[0]), item[1]
+            if segmentation.late and picture is not None:
+                picture = segmentation.frame.image  # what was drawn shows what is not to be known
+            has_worked = self._call(self.sink.write, segmentation, picture)
         self._ledger.settle(self.name, "written" if has_worked else "failed")
         return True
 

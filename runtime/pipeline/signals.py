@@ -36,7 +36,9 @@ def signals_end(pipeline: Pipeline) -> Iterator[Received]:
         else:
             pipeline.drain(None if number == signal.SIGINT else TERM_DRAIN_S)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
+    previous = {number: signal.signal(number, handle) for number in heeded}
     try:
         yield received
     finally:

@@ -16,6 +16,7 @@ from vidseg.runtime.engines import Engine, Ticket
 from vidseg.runtime.errors import DeviceError, EngineError, FrameError, SourceOpenError
 from vidseg.runtime.frame import Frame, Image, Segmentation
 from vidseg.runtime.geometry import Fit, Placement, placement_of
+from vidseg.runtime.pipeline.admission import Admission
 from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
@@ -38,6 +39,10 @@ class Inferred:
     placement: Placement
     outputs: Outputs
     decode: Decoder
+
+
+GOOD_BATCHES = 1000
+"""Behind this many, an engine that was opened anew has proven itself and may be opened anew another time."""
 
 
 class SourceWorker:
@@ -110,8 +115,9 @@ class SourceWorker:
 class InferWorker:
     """The only user of the device: takes frames from the slots, keeps up to two batches in flight.
 
-    A batch that fails is tried once more, then the engine is opened again and it is tried a last time. A `DeviceError`
-    is never retried: the device's state is lost for this process.
+    A batch that fails is tried once more, then the engine is opened again and it is tried a last time. If that engine
+    fails twice too before it has proven itself, the run ends. A `DeviceError` is never retried: the device's state is
+    lost for this process.
     """
 
     def __init__(
@@ -121,6 +127,7 @@ class InferWorker:
         outbox: Channel[Inferred],
         books: Books,
         *,
+        admission: Admission,
         fit: Fit,
         aborted: threading.Event,
     ) -> None:
@@ -128,10 +135,12 @@ class InferWorker:
         self._intake = intake
         self._outbox = outbox
         self._books = books
+        self._admission = admission
         self._fit = fit
         self._aborted = aborted
         self._pending: deque[_Work] = deque()
         self._engine: Engine | None = None
+        self._good_batches = GOOD_BATCHES
 
     def __call__(self) -> None:
         """Run until the slots are closed and empty.
@@ -156,6 +165,8 @@ class InferWorker:
         frame = None
         if len(self._pending) < depth:
             frame = self._intake.take(wait=not self._pending)
+            if frame is not None:
+                self._admission.taken(frame.source)
         if frame is None:
             if self._pending:
                 self._finish(self._pending.popleft())
@@ -194,6 +205,7 @@ class InferWorker:
     def _finish(self, work: _Work) -> None:
         try:
             outputs = self._outputs_of(work)
+            self._good_batches += 1
         except BaseException:
             self._books.ledger.drop(work.frame, "failed")
             raise
@@ -217,8 +229,11 @@ class InferWorker:
             return _first(self._engine.enqueue(work.batch))
         except DeviceError:
             raise
-        except Exception as second:  # noqa: BLE001 - see above
+        except Exception as second:
+            if self._good_batches < GOOD_BATCHES:  # a new one has failed as well
+                raise
             log.warning("inference failed again, opening the engine anew: %s", second)
+            self._good_batches = 0
         self._engine.close()
         self._engine = self._open_engine()
         return _first(self._engine.enqueue(work.batch))
@@ -247,14 +262,17 @@ class RenderWorker:
         inbox: Channel[Inferred],
         ports: Sequence[Port],
         books: Books,
+        *,
         draw: Callable[[Segmentation], Image] | None,
         lossless: Callable[[str], bool],
+        admission: Admission,
     ) -> None:
         self._inbox = inbox
         self._ports = ports
         self._books = books
         self._draw = draw
         self._lossless = lossless
+        self._admission = admission
 
     def __call__(self) -> None:
         """Run until the inbox is closed and empty."""
@@ -279,6 +297,7 @@ class RenderWorker:
             raise
         for port in self._ports:
             port.offer(segmentation, picture, wait=self._lossless(frame.source))
+        self._admission.done(frame.source)
         self._books.meters.record_result(self._books.age_ms(frame))
         ledger.resolve(frame)
 

@@ -26,11 +26,13 @@ from vidseg.options import (
     size_of,
     thread_counts_of,
 )
-from vidseg.runtime.errors import VidsegError
+from vidseg.runtime.errors import StopTimeoutError, VidsegError
 
 if TYPE_CHECKING:
     from vidseg.runtime.engines.choice import ChoiceMemory
     from vidseg.runtime.pipeline import Pipeline, Statistics
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="vidseg",
@@ -174,6 +176,10 @@ def _run_and_report(pipeline: Pipeline, *, as_json: bool) -> int | None:
                 pipeline.run(lambda statistics: live.update(_one_line(status_line(statistics)), refresh=True), 0.25)
             else:
                 pipeline.run()
+        except StopTimeoutError as error:
+            if received.number is None:
+                raise
+            log.warning("%s", error)  # the signal is what ended it
         finally:
             if as_json:
                 print_json(pipeline.statistics(), final=True)

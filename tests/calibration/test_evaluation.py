@@ -66,6 +66,13 @@ def test_a_map_merges_classes(folders: tuple[Path, Path], tmp_path: Path) -> Non
     assert report.class_names == ("a/b", "c/d", "e/f", "g/h")
 
 
+def test_a_list_of_ids_may_have_comments(tmp_path: Path) -> None:
+    (tmp_path / "map.txt").write_text("# ours to theirs\n0 # sky\n1, 1  # road, pavement\n")
+    assert read_mapping(tmp_path / "map.txt", "abc") == (0, 1, 1)
+    (tmp_path / "map.yaml").write_text("a: 3 # sky\nb: 4\n")
+    assert read_mapping(tmp_path / "map.yaml", "abc") == (3, 4, 255)
+
+
 def test_a_yaml_map_by_name_and_number(tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
     path.write_text("a: 3\n2: 1\n")

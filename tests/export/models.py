@@ -89,7 +89,7 @@ def _add_head(nodes: list[Any], spec: ModelSpec) -> str:
     if spec.head == "softmax":
         nodes.append(helper.make_node("Softmax", [output], ["probability"], axis=1))
         output = "probability"
-    if spec.head == "sigmoid":
+    if spec.head in {"sigmoid", "sigmoid by class"}:
         nodes.append(helper.make_node("Sigmoid", [output], ["probability"]))
         output = "probability"
     if spec.head_layout == "NHWC":

@@ -65,6 +65,8 @@ CASES = [
     ModelSpec(head="sigmoid"),
     ModelSpec(head="sigmoid", layout="NHWC", head_layout="NHWC"),
     ModelSpec(head="sigmoid", stride=4),
+    ModelSpec(head="sigmoid by class"),
+    ModelSpec(head="sigmoid by class", stride=4),
     ModelSpec(dynamic=True),
     ModelSpec(dynamic=True, layout="NHWC", stride=2),
     ModelSpec(weights_as_inputs=True),
@@ -117,12 +119,33 @@ def _confidence(request: ExportRequest, spec: ModelSpec, image: Image) -> NDArra
     (logits,) = session.run(["c"], {"input": planes[None].astype(np.float32)})[0]
     if spec.head == "sigmoid":
         largest = 0.5 + np.abs(1 / (1 + np.exp(-logits[0])) - 0.5)
+    elif spec.head == "sigmoid by class":
+        largest = (1 / (1 + np.exp(-logits))).max(axis=0)
     else:
         exponentials = np.exp(logits - logits.max(axis=0))
         largest = (exponentials / exponentials.sum(axis=0)).max(axis=0)
     alignment: Any = spec.upsampled.removeprefix("pytorch_") or "half_pixel"
     grid_wh = (largest.shape[1], largest.shape[0])
     return SparseUpsampler(grid_wh, spec.size_wh, alignment).plane(largest.astype(np.float32)) * 255
+
+
+@pytest.mark.parametrize("name", ["image", "class_map", "confidence", "scores", "vidseg_mean"])
+@pytest.mark.parametrize("place", ["input", "w2", "b", "c"])
+def test_a_model_may_use_the_names_that_a_bundle_uses(request_for: ExportRequest, name: str, place: str) -> None:
+    """As its input, a weight, a tensor inside and its output."""
+    model = build_model(ModelSpec(stride=4))
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = name if value.name == place else value.name
+    for node in graph.node:
+        node.input[:] = [name if tensor == place else tensor for tensor in node.input]
+        node.output[:] = [name if tensor == place else tensor for tensor in node.output]
+    onnx.save(model, str(request_for.model))
+    export_model(replace(request_for, output=name if place == "c" else None))
+    bundle = open_bundle(request_for.out)
+    for image, class_map in bundle.samples():
+        with open_engine(bundle, variant="float-cut", confidence=True) as engine:
+            assert (predict(engine, image).class_map == class_map).mean() > 0.999
 
 
 @pytest.mark.parametrize("color", ["RGB", "BGR"])

@@ -106,6 +106,15 @@ class TestStop:
         pipeline.stop()
         assert pipeline.state == "stopped"
 
+    def test_a_window_is_served_by_run_alone(self) -> None:
+        sink = CollectingSink()
+        sink.main_thread = True
+        pipeline = Pipeline([MemorySource(5)], _engine(), [sink])
+        with pytest.raises(UsageError, match=r"works with run\(\) only"):
+            pipeline.start()
+        pipeline.stop()
+        assert pipeline.state == "stopped"
+
     def test_twice_and_after_the_end(self) -> None:
         pipeline = Pipeline([MemorySource(5)], _engine(), [CollectingSink()])
         pipeline.run()

@@ -245,6 +245,19 @@ def test_inference_that_stays_broken_ends_the_run() -> None:
     assert pipeline.statistics().ledger.in_flight == 0
 
 
+def test_the_engine_is_opened_anew_once_and_not_for_ever() -> None:
+    opened: list[int] = []
+
+    def open_engine() -> Engine:
+        """Each one infers a batch and then fails for good."""
+        opened.append(1)
+        return FakeEngine(SIZE_WH, FakeService(faults=dict.fromkeys(range(1, 100), EngineError("broken"))))
+
+    with pytest.raises(EngineError, match="broken"):
+        Pipeline([MemorySource(20)], open_engine, [CollectingSink()]).run()
+    assert len(opened) == 2
+
+
 def test_a_device_error_is_never_retried() -> None:
     opened: list[int] = []
 

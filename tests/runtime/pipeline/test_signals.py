@@ -67,6 +67,25 @@ def test_a_second_sigint_gives_up_what_is_on_its_way_and_still_closes_the_sink()
     assert sink.closed == 1
 
 
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """As under nohup: the terminal goes, the run goes on."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        sink = CollectingSink()
+
+        def hang_up(index: int, _stop: threading.Event) -> None:
+            if index == 5:
+                os.kill(os.getpid(), signal.SIGHUP)
+
+        pipeline = Pipeline([MemorySource(20, gate=hang_up)], lambda: FakeEngine((16, 12)), [sink])
+        with signals_end(pipeline) as received:
+            pipeline.run()
+        assert received.number is None
+        assert sink.indices == list(range(20))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_sigterm_ends_in_5_s_with_files_closed_although_a_source_hangs() -> None:
     released = threading.Event()
     clock = SystemClock()

@@ -40,6 +40,24 @@ def test_a_result_behind_the_deadline_says_that_nothing_is_known() -> None:
     assert pipeline.statistics().late == 8
 
 
+def test_the_picture_of_a_late_result_shows_no_classes() -> None:
+    clock, sink = ManualClock(), CollectingSink(wants_picture=True, before=lambda: clock.advance_ms(50))
+    drawn = np.full((12, 16, 3), 99, np.uint8)
+    pipeline = Pipeline(
+        [MemorySource(6)],
+        lambda: FakeEngine((16, 12), clock=clock),
+        [sink],
+        options=PipelineOptions(deadline_ms=40),
+        draw=lambda _result, _statistics: drawn.copy(),
+        clock=clock,
+    )
+    pipeline.run()
+    assert [result.late for result in sink.results][-1]
+    for result, picture in zip(sink.results, sink.pictures, strict=True):
+        assert picture is not None
+        assert np.array_equal(picture, result.frame.image if result.late else drawn)
+
+
 def test_a_result_in_time_is_as_it_was() -> None:
     clock, sink = ManualClock(), CollectingSink()
     options = PipelineOptions(deadline_ms=30)
