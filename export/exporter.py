@@ -1,4 +1,4 @@
-"""From an ONNX file to a bundle: load, fuse, verify, write."""
+"""From an ONNX file, or a PyTorch model, to a bundle: load, fuse, verify, write."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from vidseg.export.fuse import fuse
 from vidseg.export.head import find_head
 from vidseg.export.labels import Label, check_count, colored, read_labels
 from vidseg.export.model import LoadedModel, load_model
+from vidseg.export.torch_model import is_reference, onnx_from_torch
 from vidseg.export.verify import OriginalModel, check_agreement, engines_for_check
 from vidseg.runtime.bundle_writer import check_place, write_bundle
 from vidseg.runtime.engines import Engine
@@ -47,9 +49,10 @@ class ExportRequest:
     """What to export, and how the model wants its input.
 
     Attributes:
-        model: the ONNX file.
+        model: the ONNX file, or `package.module:function` of a function that returns a `torch.nn.Module`.
         out: where the bundle goes; a name that ends in `.vidseg` makes a zip, another one a folder.
-        size_wh: the input's size in pixels; None where the model has a fixed one.
+        weights: file of a state dict for a PyTorch model; None where the function loads them.
+        size_wh: the input's size in pixels; None where the model has a fixed one, which an ONNX file only can.
         labels: name of a set of classes, or path of a file; None for the model's own names.
         color: order of the channels that the model was trained on.
         scale, mean, std: the model is fed (value * scale - mean) / std, values 0..255, three of each in that order.
@@ -60,8 +63,9 @@ class ExportRequest:
         overwrite: replace what is at `out`.
     """
 
-    model: Path
+    model: Path | str
     out: Path
+    weights: Path | None = None
     size_wh: tuple[int, int] | None = None
     labels: str | None = None
     color: str = "RGB"
@@ -75,6 +79,14 @@ class ExportRequest:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        if is_reference(self.model) and self.size_wh is None:
+            raise UsageError(f"{self.model}: a PyTorch model needs --size", "none", "Write it as --size 480x360.")
+        if not is_reference(self.model) and self.weights is not None:
+            raise UsageError(
+                "--weights goes with a PyTorch model only",
+                str(self.model),
+                "Name the function that builds it, as package.module:function.",
+            )
         if self.color not in {"RGB", "BGR"}:
             raise UsageError("the colour order is RGB or BGR", self.color)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -113,14 +125,14 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
 
     Raises:
         ModelError: the model cannot be exported, or what came out differs from it.
-        ConfigurationError: class names or the place of the bundle do not fit.
+        ConfigurationError: class names or the place of the bundle do not fit, or a package is missing.
         SourceError: the frames cannot be read.
     """
     _check_extra()
     if os.path.realpath(request.out) == os.path.realpath(request.model):
         raise UsageError(f"{request.out} is the model itself", "", "Name another place for the bundle.")
     check_place(request.out, overwrite=request.overwrite)
-    model = load_model(request.model, request.size_wh)
+    model = _loaded(request, log)
     classes, origin = _classes(request, model)
     head = find_head(model, request.output, len(classes) or None)
     check_count(classes, head.classes, origin)
@@ -152,7 +164,7 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
         output=OutputSpec(size_wh=model.size_wh, classes=classes),
         variants=tuple(variants),
         samples=samples,
-        provenance=_provenance(model, frames),
+        provenance=_provenance(model, frames, TOOLS + (("torch",) if is_reference(request.model) else ())),
         members={},
     )
     write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
@@ -166,6 +178,16 @@ def _check_extra() -> None:
         raise ConfigurationError(
             "exporting needs more packages", f"no {', '.join(missing)}", 'Install them: pip install "vidseg[export]".'
         )
+
+
+def _loaded(request: ExportRequest, log: Callable[[str], None]) -> LoadedModel:
+    if not is_reference(request.model):
+        return load_model(Path(request.model), request.size_wh)
+    reference, size_wh = str(request.model), request.size_wh
+    assert size_wh is not None  # the request has checked it
+    log(f"{reference}: from PyTorch to ONNX")
+    with TemporaryDirectory(prefix="vidseg-") as folder:
+        return load_model(onnx_from_torch(reference, request.weights, size_wh, Path(folder)), size_wh, reference)
 
 
 def _classes(request: ExportRequest, model: LoadedModel) -> tuple[tuple[ClassSpec, ...], str]:
@@ -214,11 +236,11 @@ def _samples(pairs: Iterable[tuple[Image, ClassMap]]) -> tuple[tuple[SampleSpec,
     return tuple(specs), members
 
 
-def _provenance(model: LoadedModel, frames: CheckFrames) -> ProvenanceSpec:
+def _provenance(model: LoadedModel, frames: CheckFrames, tools: tuple[str, ...]) -> ProvenanceSpec:
     return ProvenanceSpec(
         model_name=model.name,
         model_sha256=model.sha256,
         frames_source=Path(frames.source).name if "://" not in frames.source else frames.source,
         frames_sha256=frames.sha256,
-        tools={tool: version(tool) for tool in TOOLS},
+        tools={tool: version(tool) for tool in tools},
     )

@@ -37,7 +37,7 @@ class LoadedModel:
     """A model ready to be fused.
 
     Attributes:
-        name: the file's name.
+        name: the file's name, or what the caller calls the model.
         sha256: of the file, and of the files that hold its weights.
         original: the file's model, with weights taken off its inputs; what results are compared with.
         graph_model: the same after conversion and folding, without names that fusing needs for itself.
@@ -57,25 +57,27 @@ class LoadedModel:
     size_wh: tuple[int, int]
 
 
-def load_model(path: Path, size_wh: tuple[int, int] | None) -> LoadedModel:
+def load_model(path: Path, size_wh: tuple[int, int] | None, name: str | None = None) -> LoadedModel:
     """Read, check and prepare an ONNX file.
 
     Args:
         path: the file; external data is read from its own folder.
         size_wh: the input's size; None where the model has a fixed one.
+        name: what errors and the bundle call the model; None for the file's name.
 
     Raises:
         ModelError: missing, damaged, with an unknown operator, or with inputs that are no single image.
     """
     model, checksum = _read(path)
-    _check_operators(path, model)
+    shown = name or str(path)
+    _check_operators(shown, model)
     _take_weights_off_inputs(model)
-    image = _image_input(path, model)
-    layout = _layout_of(path, image)
-    size_wh = _fix_size(path, image, layout, size_wh)
-    prepared = _prepared(path, model)
+    image = _image_input(shown, model)
+    layout = _layout_of(shown, image)
+    size_wh = _fix_size(shown, image, layout, size_wh)
+    prepared = _prepared(shown, model)
     renamed = _rename_reserved(prepared.graph)
-    return LoadedModel(path.name, checksum, model, prepared, renamed, image.name, layout, size_wh)
+    return LoadedModel(name or path.name, checksum, model, prepared, renamed, image.name, layout, size_wh)
 
 
 def _rename_reserved(graph: onnx.GraphProto) -> dict[str, str]:
@@ -168,7 +170,7 @@ def _external_files(model: onnx.ModelProto) -> set[str]:
     }
 
 
-def _check_operators(path: Path, model: onnx.ModelProto) -> None:
+def _check_operators(shown: str, model: onnx.ModelProto) -> None:
     import onnx
 
     functions = {(function.domain, function.name) for function in model.functions}
@@ -179,18 +181,18 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
             continue
         if node.domain not in _STANDARD:
             raise ModelError(
-                f"{path}: {where} is of an unknown domain",
+                f"{shown}: {where} is of an unknown domain",
                 f"{node.domain}.{node.op_type}",
                 "Export the model with standard ONNX operators only.",
             )
         if not onnx.defs.has(node.op_type):
-            raise ModelError(f"{path}: {where} has an unknown operator", node.op_type, "Use standard ONNX operators.")
+            raise ModelError(f"{shown}: {where} has an unknown operator", node.op_type, "Use standard ONNX operators.")
     if not opset_of(model):
-        raise ModelError(f"{path}: no version of the standard operators is given", "none")
+        raise ModelError(f"{shown}: no version of the standard operators is given", "none")
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(f"{path}: not a valid ONNX model", _first_line(error), "Export it again.") from error
+        raise ModelError(f"{shown}: not a valid ONNX model", _first_line(error), "Export it again.") from error
 
 
 def inner_nodes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -210,24 +212,24 @@ def _take_weights_off_inputs(model: onnx.ModelProto) -> None:
     model.graph.input.extend(images)
 
 
-def _image_input(path: Path, model: onnx.ModelProto) -> Any:
+def _image_input(shown: str, model: onnx.ModelProto) -> Any:
     import onnx
 
     inputs = list(model.graph.input)
     described = ", ".join(f"{value.name} {_described(value)}" for value in inputs) or "none"
     if len(inputs) != 1:
-        raise ModelError(f"{path}: the model needs one input, an image", described, "Export it without other inputs.")
+        raise ModelError(f"{shown}: the model needs one input, an image", described, "Export it without other inputs.")
     image = inputs[0]
     if image.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise ModelError(f"{path}: the input is not float32", described, "Export the float model.")
+        raise ModelError(f"{shown}: the input is not float32", described, "Export the float model.")
     if len(_shape(image)) != 4:
-        raise ModelError(f"{path}: the input has no batch axis", described, "Export it with a batch axis of 1.")
+        raise ModelError(f"{shown}: the input has no batch axis", described, "Export it with a batch axis of 1.")
     if dims_of(image)[0] not in (None, 1):
-        raise ModelError(f"{path}: the batch is fixed", described, "Export it with a batch of 1, or a dynamic one.")
+        raise ModelError(f"{shown}: the batch is fixed", described, "Export it with a batch of 1, or a dynamic one.")
     return image
 
 
-def _layout_of(path: Path, image: Any) -> Layout:
+def _layout_of(shown: str, image: Any) -> Layout:
     dims = dims_of(image)
     if dims[1] == 3 and dims[3] != 3:
         return "NCHW"
@@ -236,20 +238,20 @@ def _layout_of(path: Path, image: Any) -> Layout:
     if dims[1] is None and dims[3] is None:
         return "NCHW"
     raise ModelError(
-        f"{path}: the input has not 3 channels", f"{image.name} {_described(image)}", "Give a colour model."
+        f"{shown}: the input has not 3 channels", f"{image.name} {_described(image)}", "Give a colour model."
     )
 
 
-def _fix_size(path: Path, image: Any, layout: Layout, size_wh: tuple[int, int] | None) -> tuple[int, int]:
+def _fix_size(shown: str, image: Any, layout: Layout, size_wh: tuple[int, int] | None) -> tuple[int, int]:
     dims = dims_of(image)
     fixed = (dims[3], dims[2]) if layout == "NCHW" else (dims[2], dims[1])
     if size_wh is None:
         if fixed[0] is None or fixed[1] is None:
-            raise ModelError(f"{path}: the input's size is open", _described(image), "Give it with --size.")
+            raise ModelError(f"{shown}: the input's size is open", _described(image), "Give it with --size.")
         size_wh = (fixed[0], fixed[1])
     if any(have not in (None, want) for have, want in zip(fixed, size_wh, strict=True)):
         raise ModelError(
-            f"{path}: the input's size is fixed",
+            f"{shown}: the input's size is fixed",
             f"--size {size_wh[0]}x{size_wh[1]} for {fixed[0]}x{fixed[1]}",
             f"Use --size {fixed[0]}x{fixed[1]}, or export the model at the other size.",
         )
@@ -260,7 +262,7 @@ def _fix_size(path: Path, image: Any, layout: Layout, size_wh: tuple[int, int] |
     return size_wh
 
 
-def _prepared(path: Path, original: onnx.ModelProto) -> onnx.ModelProto:
+def _prepared(shown: str, original: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
     import onnxslim
 
@@ -279,7 +281,7 @@ def _prepared(path: Path, original: onnx.ModelProto) -> onnx.ModelProto:
         raise
     except Exception as error:  # converter, optimizer and checker each raise their own kinds
         raise ModelError(
-            f"{path}: opset {opset_of(original)} cannot be brought to {MIN_OPSET}..{NEWEST_OPSET}, or the graph does "
+            f"{shown}: opset {opset_of(original)} cannot be brought to {MIN_OPSET}..{NEWEST_OPSET}, or the graph does "
             "not add up",
             _first_line(error),
             f"Export it with opset {NEWEST_OPSET}.",

@@ -184,6 +184,8 @@ def _cache() -> Path:
         (("export", "text.mp4", "--out", "x.vidseg", "--size", "big"), 2, "width x height"),
         (("export", "text.mp4", "--out", "x.vidseg", "--mean", "1,2"), 2, "--mean"),
         (("export", "text.mp4", "--out", "x.vidseg", "--std", "0"), 2, "not 0"),
+        (("export", "text.mp4", "--out", "x.vidseg", "--weights", "x.pt"), 2, "--weights goes with a PyTorch model"),
+        (("export", "nets:build", "--out", "x.vidseg"), 2, "a PyTorch model needs --size"),
     ],
 )
 def test_bad_input_is_one_line_and_the_right_code(

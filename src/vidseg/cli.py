@@ -309,8 +309,15 @@ def _progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(help="An ONNX file, or package.module:function of a PyTorch model.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option(help="The bundle: X.vidseg makes one file, another name a folder.")],
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="State dict of a PyTorch model; none where its function loads the weights."),
+    ] = None,
     size: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Width and height of the input, as 480x360; needed where the model leaves it open."),
@@ -335,11 +342,11 @@ def export(
     samples: Annotated[bool, typer.Option(help="Keep 8 of these frames in the bundle.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
-    """Make a bundle of an ONNX model, and check it against the original pixel by pixel."""
+    """Make a bundle of an ONNX or PyTorch model, and check it against the original pixel by pixel."""
     from vidseg.export.exporter import ExportRequest, export_model
 
     request = ExportRequest(
-        model=model, out=out, size_wh=size_of(size), labels=labels, color=color.value,
+        model=model, out=out, weights=weights, size_wh=size_of(size), labels=labels, color=color.value,
         scale=numbers_of("--scale", scale)[0], mean=numbers_of("--mean", mean), std=numbers_of("--std", std),
         fit=fit.value, output=output, frames=frames, samples=samples, overwrite=overwrite,
     )  # fmt: skip

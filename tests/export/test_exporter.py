@@ -78,7 +78,7 @@ CASES = [
 
 @pytest.mark.parametrize("spec", CASES, ids=repr)
 def test_every_head_and_layout_gives_the_originals_classes(request_for: ExportRequest, spec: ModelSpec) -> None:
-    write_model(request_for.model, spec)
+    write_model(Path(request_for.model), spec)
     request = replace(
         request_for,
         size_wh=spec.size_wh,
@@ -159,12 +159,12 @@ def test_preprocessing_is_what_the_options_say(request_for: ExportRequest, color
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, str(request_for.model))
-    (request_for.model.parent / "three.txt").write_text("a\nb\nc")
+    (Path(request_for.model).parent / "three.txt").write_text("a\nb\nc")
     mean, std, scale = (0.3, 0.5, 0.1), (0.5, 0.2, 0.4), 1 / 200
     export_model(
         replace(
             request_for,
-            labels=str(request_for.model.parent / "three.txt"),
+            labels=str(Path(request_for.model).parent / "three.txt"),
             color=color,
             mean=mean,
             std=std,
@@ -203,7 +203,7 @@ def test_without_samples_no_picture_is_kept(request_for: ExportRequest) -> None:
 
 
 def test_an_output_is_chosen_by_name(request_for: ExportRequest) -> None:
-    write_model(request_for.model, ModelSpec(second_output=True))
+    write_model(Path(request_for.model), ModelSpec(second_output=True))
     with pytest.raises(ModelError, match=r"several outputs: got c \[1, 4, 48, 64\], b \[1, 8, 48, 64\].*--output"):
         export_model(request_for)
     with pytest.raises(ModelError, match="no output is named 'd'"):
@@ -213,7 +213,7 @@ def test_an_output_is_chosen_by_name(request_for: ExportRequest) -> None:
 
 def test_a_graph_that_differs_is_refused(request_for: ExportRequest) -> None:
     """The check itself has to notice: here it gets an engine of another model."""
-    model = load_model(request_for.model, None)
+    model = load_model(Path(request_for.model), None)
     head = find_head(model, None, 4)
     spec = InputSpec(size_wh=(64, 48), fit="stretch", color="RGB", scale=1 / 255, mean=(0.0,) * 3, std=(1.0,) * 3)
     images = [np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)]
@@ -271,11 +271,11 @@ def test_a_model_that_cannot_be_exported_is_one_line(request_for: ExportRequest,
 
 
 def test_files_that_are_no_models(request_for: ExportRequest) -> None:
-    content = request_for.model.read_bytes()
+    content = Path(request_for.model).read_bytes()
     for wrong in (b"", b"hello", content[:100], content[: len(content) // 2]):
-        request_for.model.write_bytes(wrong)
+        Path(request_for.model).write_bytes(wrong)
         _refused(request_for, ModelError, "not an ONNX model|not a valid ONNX model|cannot be read")
-    request_for.model.unlink()
+    Path(request_for.model).unlink()
     _refused(request_for, ModelError, "no such file")
 
 
@@ -292,11 +292,28 @@ def test_labels_that_do_not_fit(request_for: ExportRequest) -> None:
 
 def test_sizes_and_numbers_that_do_not_fit(request_for: ExportRequest) -> None:
     _refused(replace(request_for, size_wh=(32, 32)), ModelError, "--size 32x32 for 64x48")
-    write_model(request_for.model, ModelSpec(dynamic=True))
+    write_model(Path(request_for.model), ModelSpec(dynamic=True))
     _refused(request_for, ModelError, r"size is open: got \(batch, 3, rows, columns\)")
     for wrong in ({"scale": 0.0}, {"std": (1.0, 0.0, 1.0)}, {"mean": (float("nan"),) * 3}, {"color": "HSV"}):
         with pytest.raises(UsageError):
             replace(request_for, **wrong)
+
+
+def test_a_pytorch_model_and_a_file_have_their_own_options(request_for: ExportRequest) -> None:
+    with pytest.raises(UsageError, match="nets:build: a PyTorch model needs --size"):
+        replace(request_for, model="nets:build")
+    with pytest.raises(UsageError, match=r"--weights goes with a PyTorch model only: got .*model\.onnx"):
+        replace(request_for, weights=Path("best.pt"))
+    _refused(replace(request_for, model="nets.build"), ModelError, "nets.build: there is no such file")
+
+
+def test_a_file_whose_name_looks_like_a_function_is_a_file(
+    request_for: ExportRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(request_for.model).parent)
+    Path(request_for.model).rename("nets:build")
+    export_model(replace(request_for, model="nets:build"))
+    assert open_bundle(request_for.out).manifest.provenance.model_name == "nets:build"
 
 
 def test_frames_and_places_that_are_not_there(request_for: ExportRequest, tmp_path: Path) -> None:
