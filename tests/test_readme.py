@@ -78,7 +78,11 @@ def test_every_vidseg_command_works_in_the_order_given(folder: Path) -> None:
 @pytest.mark.timeout(500)
 def test_the_demo_script_sets_itself_up_and_shows_masks(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "checkout"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "*cache*", ".types", "build", "tests"))
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=shutil.ignore_patterns(".git", ".venv*", ".*cache", "__pycache__", ".types", "build", "tests"),
+    )
     environment = os.environ | {"VIDSEG_PYTHON": sys.executable}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "VIDSEG_VENV"):
         environment.pop(name, None)

@@ -36,7 +36,7 @@ def test_a_bare_server_gets_the_headless_opencv_and_is_told_so(tmp_path: Path) -
     if probe.returncode:
         pytest.skip(f"libGL cannot be hidden here: {probe.stderr.strip()}")
     checkout = tmp_path / "checkout"
-    ignored = shutil.ignore_patterns(".git", ".venv*", "*cache*", ".types", "build", "tests")
+    ignored = shutil.ignore_patterns(".git", ".venv*", ".*cache", "__pycache__", ".types", "build", "tests")
     shutil.copytree(ROOT, checkout, ignore=ignored)
     environment = os.environ | {"VIDSEG_PYTHON": sys.executable}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "VIDSEG_VENV"):
