@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from vidseg.export.graph import attribute_of
 from vidseg.export.head import Head
 from vidseg.export.model import Layout, LoadedModel, constant_of, dims_of, source_of
 from vidseg.runtime.manifest import UpsamplingSpec
@@ -66,9 +67,9 @@ def find_cut(model: LoadedModel, head: Head) -> Cut | None:
 def _cut_at_resize(graph: onnx.GraphProto, head: Head, size_wh: tuple[int, int]) -> Cut | None:
     """Through what does not change the winner, back to a Resize that makes whole planes larger."""
     node = source_of(graph, head.output, ("Identity", "Transpose", *_SOFTMAX))
-    if node.op_type != "Resize" or _attribute(node, "mode") != b"linear" or _attribute(node, "antialias", 0):
+    if node.op_type != "Resize" or attribute_of(node, "mode") != b"linear" or attribute_of(node, "antialias", 0):
         return None
-    alignment = _ALIGNMENTS.get((_attribute(node, "coordinate_transformation_mode") or b"half_pixel").decode())
+    alignment = _ALIGNMENTS.get((attribute_of(node, "coordinate_transformation_mode") or b"half_pixel").decode())
     before, after = _shape(graph, node.input[0]), _shape(graph, node.output[0])
     planes = [1, head.classes]
     if alignment is None or before[:2] != planes or after != [*planes, size_wh[1], size_wh[0]] or len(before) != 4:
@@ -92,15 +93,6 @@ def _scales_are_those_of_the_sizes(graph: onnx.GraphProto, node: Any, before: li
     if scales is None or scales.size == 0:
         return scales is not None
     return all(abs(scale * old - new) < 1e-4 for scale, old, new in zip(scales, before, after, strict=True))
-
-
-def _attribute(node: Any, name: str, default: Any = None) -> Any:
-    import onnx
-
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return onnx.helper.get_attribute_value(attribute)
-    return default
 
 
 def _shape(graph: onnx.GraphProto, tensor: str) -> list[int]:

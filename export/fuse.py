@@ -19,6 +19,9 @@ from vidseg.runtime.manifest import InputSpec
 if TYPE_CHECKING:
     import onnx
 
+IMAGE_PREFIX = f"{PREFIX}{INPUT}/"
+"""Of the names of the nodes that bring a picture into the form that the model takes."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Normalization:

@@ -134,9 +134,10 @@ def _input_shape(name: str, inputs: dict[str, tuple[str, Sequence[object]]]) -> 
 
 def _check_outputs(options: GraphOptions, outputs: dict[str, str]) -> None:
     for output in options.fetch:
-        if outputs.get(output) != _DTYPES[output]:
+        wanted = _DTYPES.get(output, "float32")
+        if outputs.get(output) != wanted:
             raise EngineError(
-                f"{options.name}: the graph does not give `{output}`, {_DTYPES[output]}",
+                f"{options.name}: the graph does not give `{output}`, {wanted}",
                 ", ".join(f"{key} {kind}" for key, kind in outputs.items()),
                 "Export the model with `vidseg export`.",
             )

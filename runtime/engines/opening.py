@@ -39,9 +39,17 @@ def open_engine(
         raise EngineError(
             f"{bundle.path}: variant {variant} is not for {engine}", ", ".join(spec.targets), "Name one of these."
         )
-    model = bundle.members[spec.file]
     fetch, decode = outputs_of(spec.upsampling, bundle.manifest.output.size_wh, confidence=confidence)
     options = GraphOptions(f"{bundle.path.name} ({variant})", spec.precision, threads, fetch, decode)
+    return open_graph(bundle.members[spec.file], engine, options)
+
+
+def open_graph(model: bytes, engine: EngineName, options: GraphOptions) -> Engine:
+    """Load a serialized ONNX graph into an engine.
+
+    Raises:
+        EngineError: the library is missing, or refuses the graph.
+    """
     if engine == "openvino":
         from vidseg.runtime.engines.openvino import OpenVinoEngine
 

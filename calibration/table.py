@@ -1,0 +1,124 @@
+"""The calibration table: the largest magnitude of each activation, by method, and which method was taken.
+
+JSON, and TensorRT's calibration cache: a line of text with its version, then one line `NAME: HEX` for each tensor, the
+scale as a big-endian float32 in hexadecimal.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+
+from vidseg.calibration.ranges import LEVELS
+from vidseg.runtime.errors import ConfigurationError
+
+FORMAT = 1
+Amax = Annotated[float, msgspec.Meta(ge=0)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class TensorRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was seen of one activation.
+
+    Attributes:
+        amax: the largest magnitude to keep, by method; see `vidseg.calibration.ranges.METHODS`.
+        method: the one that gave the least error behind it.
+        signed: True where values below zero were seen.
+    """
+
+    amax: dict[str, Amax]
+    method: str
+    signed: bool
+
+    @property
+    def chosen(self) -> float:
+        """The magnitude that the chosen method gives."""
+        return self.amax[self.method]
+
+
+class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Ranges of all watched activations of a graph.
+
+    Attributes:
+        format: of this file.
+        model_sha256: of the float graph that was watched.
+        frames_sha256: of all pixels that it saw, in order.
+        frames: how many.
+        tensors: by the activation's name.
+    """
+
+    format: int
+    model_sha256: Sha256
+    frames_sha256: Sha256
+    frames: Annotated[int, msgspec.Meta(ge=1)]
+    tensors: dict[str, TensorRange]
+
+    def amax(self) -> dict[str, float]:
+        """The chosen range of each activation."""
+        return {name: tensor.chosen for name, tensor in self.tensors.items()}
+
+
+def table_json(table: CalibrationTable) -> bytes:
+    """The table as JSON, tensors sorted: the same table gives the same bytes."""
+    ordered = msgspec.structs.replace(table, tensors=dict(sorted(table.tensors.items())))
+    return msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n"
+
+
+def parse_table(content: bytes, origin: str) -> CalibrationTable:
+    """Read a table.
+
+    Raises:
+        ConfigurationError: it is no JSON, not of this schema, or names a method that it has no value of.
+    """
+    try:
+        table = msgspec.json.decode(content, type=CalibrationTable)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{origin}: not a calibration table", str(error), "Calibrate again.") from error
+    if table.format != FORMAT:
+        raise ConfigurationError(f"{origin}: not a calibration table of format {FORMAT}", f"format {table.format}")
+    missing = [name for name, tensor in table.tensors.items() if tensor.method not in tensor.amax]
+    if missing:
+        raise ConfigurationError(
+            f"{origin}: {missing[0]!r} has no range by its method", table.tensors[missing[0]].method
+        )
+    return table
+
+
+_CACHE_ALGORITHM = "EntropyCalibration2"
+
+
+def tensorrt_cache(amax: Mapping[str, float], version: str = "8600") -> str:
+    """TensorRT's calibration cache, as `IInt8EntropyCalibrator2.read_calibration_cache` takes it.
+
+    Args:
+        amax: largest magnitude by tensor.
+        version: of TensorRT, as 8600 for 8.6.0; it reads caches of its own version only.
+    """
+    lines = [f"TRT-{version}-{_CACHE_ALGORITHM}"]
+    lines += [f"{name}: {struct.pack('>f', value / LEVELS).hex()}" for name, value in sorted(amax.items())]
+    return "\n".join(lines) + "\n"
+
+
+def parse_tensorrt_cache(text: str, origin: str) -> dict[str, float]:
+    """The largest magnitude by tensor from TensorRT's calibration cache; the inverse of `tensorrt_cache`.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    lines = text.splitlines()
+    if not lines or not lines[0].startswith("TRT-"):
+        raise ConfigurationError(f"{origin}: not a calibration cache of TensorRT", f"{text[:20]!r}")
+    amax: dict[str, float] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        name, separator, digits = line.rpartition(": ")
+        try:
+            (scale,) = struct.unpack(">f", bytes.fromhex(digits))
+        except (ValueError, struct.error) as error:
+            raise ConfigurationError(f"{origin}: line {number} is no scale", f"{line[:60]!r}") from error
+        if not separator or not scale > 0 or scale == float("inf"):
+            raise ConfigurationError(f"{origin}: line {number} is no scale", f"{line[:60]!r}")
+        amax[name] = scale * LEVELS
+    return amax

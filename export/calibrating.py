@@ -1,0 +1,145 @@
+"""From frames to ranges and shifts: what a quantized graph needs to know beside the float one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidseg.calibration.ranges import METHODS, candidate_ranges
+from vidseg.calibration.table import FORMAT, CalibrationTable, TensorRange
+from vidseg.export.frames import every
+from vidseg.export.graph import Graph
+from vidseg.export.groups import FusionGroup
+from vidseg.export.laboratory import Laboratory, Tick, extremes_of, histograms_of, watched_tensors
+from vidseg.export.quantize import Ranges
+from vidseg.export.refine import MEAN, POWER, error_name, with_mean_errors, with_range_errors
+from vidseg.runtime.bundle import sha256_of
+from vidseg.runtime.frame import Image
+
+RANGE_FRAMES = 6
+"""Frames on which the methods are compared; more changed no choice on CGNet and ESPNetv2."""
+
+SHIFT_FRAMES = 16
+"""Frames that bias shifts are measured on; as many others decide whether each one helps."""
+
+
+def calibrate(
+    laboratory: Laboratory,
+    graph: Graph,
+    groups: Sequence[FusionGroup],
+    images: Sequence[Image],
+    frames_sha256: str,
+    tick: Tick,
+) -> CalibrationTable:
+    """Ranges of all activations that the groups read or give, each by the method with the least error behind it.
+
+    Args:
+        laboratory: where graphs run.
+        graph: the float graph.
+        groups: of it, those that may be quantized.
+        images: calibration frames at the input's size.
+        frames_sha256: of all their pixels.
+        tick: called after each frame of each pass.
+    """
+    tensors = watched_tensors(groups)
+    extremes = extremes_of(laboratory, graph, tensors, images, tick)
+    histograms = histograms_of(laboratory, graph, extremes, images, tick)
+    candidates = {tensor: candidate_ranges(histogram) for tensor, histogram in histograms.items()}
+    methods = _best_methods(graph, groups, candidates, every(images, RANGE_FRAMES), tick)
+    return CalibrationTable(
+        format=FORMAT,
+        model_sha256=sha256_of(graph.serialized()),
+        frames_sha256=frames_sha256,
+        frames=len(images),
+        tensors={
+            tensor: TensorRange(
+                amax={method: float(np.float32(value)) for method, value in candidates[tensor].items()},
+                method=methods.get(tensor, "mse"),
+                signed=extremes[tensor].signed,
+            )
+            for tensor in tensors
+        },
+    )
+
+
+def ticks_of(frames: int) -> int:
+    """How often `calibrate` calls its tick."""
+    return 2 * frames + min(frames, RANGE_FRAMES)
+
+
+def ranges_of(table: CalibrationTable, shifts: Mapping[str, NDArray[np.float32]] | None = None) -> Ranges:
+    """A table as `quantize` takes it."""
+    positive = frozenset(name for name, tensor in table.tensors.items() if not tensor.signed)
+    return Ranges(table.amax(), positive, shifts or {})
+
+
+def _best_methods(
+    graph: Graph,
+    groups: Sequence[FusionGroup],
+    candidates: Mapping[str, Mapping[str, float]],
+    images: Sequence[Image],
+    tick: Tick,
+) -> dict[str, str]:
+    """By activation that groups read: the method whose error behind all of them is least, as a share of their power."""
+    values = {tensor: [ranges[method] for method in METHODS] for tensor, ranges in candidates.items()}
+    outputs = [group.name + POWER for group in groups]
+    outputs += [
+        error_name(group, position, number)
+        for group in groups
+        for position in range(len(group.inputs))
+        for number in range(len(METHODS))
+    ]
+    # ONNX Runtime opens graphs of thousands of nodes five times faster, and here a few frames are run only.
+    bench = Laboratory("ranges", "onnxruntime")
+    content = with_range_errors(graph, groups, values)
+    totals = _sums(bench.values(content, outputs, images, tick), outputs)
+    errors: dict[str, NDArray[np.float64]] = {}
+    for group in groups:
+        power = max(float(totals[group.name + POWER]), 1e-30)
+        for position, tensor in enumerate(group.inputs):
+            behind = np.array([totals[error_name(group, position, number)] for number in range(len(METHODS))], float)
+            errors[tensor] = errors.get(tensor, np.zeros(len(METHODS))) + behind / power
+    return {tensor: METHODS[int(np.argmin(found))] for tensor, found in errors.items()}
+
+
+def _sums(
+    frames: Iterable[Mapping[str, NDArray[np.float32]]], outputs: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    totals: dict[str, NDArray[np.float64]] = {}
+    for values in frames:
+        for name in outputs:
+            totals[name] = totals.get(name, np.zeros(())) + values[name].astype(np.float64)
+    return totals
+
+
+def bias_shifts(
+    laboratory: Laboratory,
+    graph: Graph,
+    groups: Sequence[FusionGroup],
+    amax: Mapping[str, float],
+    images: Sequence[Image],
+    weight_levels: int,
+) -> dict[str, NDArray[np.float32]]:
+    """What quantizing each group takes off its output on average, by channel, where giving it back helps.
+
+    Nagel et al., Data-free quantization through weight equalization and bias correction, 2019, with the mean measured
+    on every other frame, and kept where it lowers the squared error on the frames between.
+    """
+    groups = [group for group in groups if group.weight is not None and group.operator != "MatMul"]
+    chosen = every(images, 2 * SHIFT_FRAMES)
+    if len(chosen) < 2 or not groups:
+        return {}
+    outputs = [group.name + MEAN for group in groups]
+    content = with_mean_errors(graph, groups, amax, weight_levels)
+    means = list(laboratory.values(content, outputs, chosen))
+    measured = _sums(means[::2], outputs)
+    held_out = _sums(means[1::2], outputs)
+    shifts = {}
+    for group in groups:
+        shift = measured[group.name + MEAN] / len(means[::2])
+        other = held_out[group.name + MEAN] / len(means[1::2])
+        if float((shift * shift - 2 * shift * other).sum()) < 0:  # E[(e - b)^2] - E[e^2], with E[e] of other frames
+            shifts[group.name] = shift.astype(np.float32)
+    return shifts

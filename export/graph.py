@@ -1,0 +1,139 @@
+"""An ONNX graph with its indices: who makes a tensor, who reads it, what shape it has, which weights there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidseg.export.model import dims_of, inner_nodes
+
+if TYPE_CHECKING:
+    pass
+
+
+class Graph:
+    """A serialized model, parsed, with shapes inferred. Rewriting goes through its methods, which keep the indices.
+
+    Args:
+        content: a serialized ONNX model with fixed shapes.
+
+    Attributes:
+        model: the message itself.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        import onnx
+
+        self.model = onnx.shape_inference.infer_shapes(onnx.load_from_string(content), data_prop=True)
+        self._weights = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self._values = {
+            value.name: value
+            for value in (*self.model.graph.value_info, *self.model.graph.input, *self.model.graph.output)
+        }
+        self._index()
+
+    def _index(self) -> None:
+        self._producers: dict[str, Any] = {}
+        self._readers: dict[str, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            self._producers |= dict.fromkeys(node.output, node)
+            for name in {name for inner in (node, *inner_nodes(node)) for name in inner.input if name}:
+                self._readers[name].append(node)
+
+    @property
+    def nodes(self) -> list[Any]:
+        """All nodes in topological order."""
+        return list(self.model.graph.node)
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the graph's outputs."""
+        return [value.name for value in self.model.graph.output]
+
+    def producer(self, tensor: str) -> Any | None:
+        """The node that makes a tensor; None for inputs and weights."""
+        return self._producers.get(tensor)
+
+    def readers(self, tensor: str) -> list[Any]:
+        """The nodes that read a tensor, in order."""
+        return list(self._readers.get(tensor, ()))
+
+    def only_reader(self, tensor: str) -> Any | None:
+        """The one node that reads a tensor which is no output of the graph; None where there are others."""
+        readers = self.readers(tensor)
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+    def shape(self, tensor: str) -> list[int]:
+        """The shape of a tensor or weight; empty where it is not known or has no axes."""
+        if tensor in self._weights:
+            return list(self._weights[tensor].dims)
+        value = self._values.get(tensor)
+        return [dim or 0 for dim in dims_of(value)] if value is not None else []
+
+    def is_weight(self, tensor: str) -> bool:
+        """True for what is stored in the model."""
+        return tensor in self._weights
+
+    def weight(self, tensor: str) -> NDArray[Any]:
+        """The value of a weight.
+
+        Raises:
+            KeyError: it is none.
+        """
+        import onnx
+
+        return np.asarray(onnx.numpy_helper.to_array(self._weights[tensor]))
+
+    def set_weight(self, name: str, value: NDArray[Any]) -> str:
+        """Store a weight, under a new name or in place of the one there; returns its name."""
+        import onnx
+
+        tensor = onnx.numpy_helper.from_array(np.array(value, order="C"), name)  # keeps a rank of 0
+        if name in self._weights:
+            self._weights[name].CopyFrom(tensor)
+        else:
+            self.model.graph.initializer.append(tensor)
+            self._weights[name] = self.model.graph.initializer[-1]
+        return name
+
+    def replace_nodes(self, nodes: Iterable[Any]) -> None:
+        """Put other nodes in place of all, in topological order."""
+        nodes = list(nodes)
+        del self.model.graph.node[:]
+        self.model.graph.node.extend(nodes)
+        self._index()
+
+    def serialized(self) -> bytes:
+        """The model without what nothing reads and without inferred shapes: the same graph gives the same bytes."""
+        graph = self.model.graph
+        wanted = set(self.outputs)
+        kept = []
+        for node in reversed(graph.node):
+            if wanted & set(node.output):
+                kept.append(node)
+                wanted |= {name for inner in (node, *inner_nodes(node)) for name in inner.input if name}
+        weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        del model.graph.node[:], model.graph.initializer[:]
+        model.graph.node.extend(reversed(kept))
+        model.graph.initializer.extend(weights)
+        del model.graph.value_info[:]
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
+
+
+def attribute_of(node: Any, name: str, default: Any = None) -> Any:
+    """The value of a node's attribute."""
+    import onnx
+
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return onnx.helper.get_attribute_value(attribute)
+    return default

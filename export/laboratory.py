@@ -1,0 +1,167 @@
+"""Running graphs over frames in the engine that is fastest for a model, and watching their activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidseg.calibration.observers import Extremes, ExtremesObserver, Histogram, HistogramObserver
+from vidseg.calibration.selection import FrameFeatures
+from vidseg.export.graph import Graph
+from vidseg.export.groups import FusionGroup
+from vidseg.export.observe import HIGH, LOW, SAMPLE, with_extremes, with_samples
+from vidseg.runtime.decoding import CLASS_MAP
+from vidseg.runtime.engines.candidates import installed_engines
+from vidseg.runtime.engines.graph import GraphOptions
+from vidseg.runtime.engines.opening import EngineName, open_graph
+from vidseg.runtime.errors import EngineError
+from vidseg.runtime.frame import Image
+
+MAX_SAMPLE_BYTES = 64 << 20
+"""Of one frame's activations handed over in the second pass; larger ones are thinned by rows and columns."""
+
+Tick = Callable[[], None]
+
+
+def _no_tick() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Laboratory:
+    """An engine to run graphs in.
+
+    Attributes:
+        name: of the model, for messages.
+        engine: the library.
+    """
+
+    name: str
+    engine: EngineName
+
+    @classmethod
+    def fastest(cls, name: str, content: bytes, image: Image) -> Laboratory:
+        """In the library that runs a graph fastest here: up to six times between them.
+
+        Raises:
+            EngineError: none runs it.
+        """
+        times: dict[EngineName, float] = {}
+        reasons = []
+        for engine in installed_engines():
+            try:
+                with open_graph(content, engine, GraphOptions(name)) as opened:
+                    durations = []
+                    for _ in range(4):
+                        started = perf_counter()
+                        opened.enqueue(image[None]).result()
+                        durations.append(perf_counter() - started)
+                    times[engine] = min(durations[1:])
+            except EngineError as error:
+                reasons.append(str(error))
+        if not times:
+            raise EngineError(f"{name}: no engine runs it here", "; ".join(reasons), "Try `vidseg doctor`.")
+        return cls(name, min(times, key=lambda engine: times[engine]))
+
+    def values(
+        self, content: bytes, outputs: Sequence[str], images: Iterable[Image], tick: Tick = _no_tick
+    ) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+        """The outputs of a graph for picture after picture, (h, w, 3) uint8 BGR at the input's size.
+
+        Raises:
+            EngineError: the library refuses the graph, or fails.
+        """
+        with open_graph(content, self.engine, GraphOptions(self.name, fetch=tuple(outputs))) as engine:
+            for image in images:
+                yield engine.enqueue(np.ascontiguousarray(image)[None]).result()
+                tick()
+
+
+def watched_tensors(groups: Iterable[FusionGroup]) -> list[str]:
+    """The activations that groups read and give, skip branches among them, sorted."""
+    tensors = {name for group in groups for name in (*group.inputs, group.skip, group.result) if name is not None}
+    return sorted(tensors)
+
+
+class FeatureExtractor:
+    """What a model makes of a frame; a context manager.
+
+    The vector is the highest value of each channel where the network is narrowest in space: what the model itself sees.
+
+    Args:
+        laboratory: where it runs.
+        graph: the float graph.
+        groups: of it.
+        classes: number of the model's classes.
+    """
+
+    def __init__(self, laboratory: Laboratory, graph: Graph, groups: Sequence[FusionGroup], classes: int) -> None:
+        self._classes = classes
+        self._watched = sorted({tensor for group in groups for tensor in group.inputs})
+        pictures = [tensor for tensor in self._watched if len(graph.shape(tensor)) == 4]
+        self._deepest = min(
+            pictures or self._watched,
+            key=lambda tensor: (prod(graph.shape(tensor)[2:]), -graph.shape(tensor)[1], tensor),
+        )
+        outputs = (CLASS_MAP, *(tensor + ending for tensor in self._watched for ending in (LOW, HIGH)))
+        content = with_extremes(graph, self._watched, keep=(CLASS_MAP,))
+        self._engine = open_graph(content, laboratory.engine, GraphOptions(laboratory.name, fetch=outputs))
+
+    def __call__(self, image: Image) -> FrameFeatures:
+        """Features of a picture at the input's size, (h, w, 3) uint8 BGR."""
+        values = self._engine.enqueue(np.ascontiguousarray(image)[None]).result()
+        ids = values[CLASS_MAP].ravel()
+        shares = np.bincount(ids, minlength=self._classes)[: self._classes] / ids.size
+        extremes = [
+            max(float(values[tensor + HIGH].max()), -float(values[tensor + LOW].min())) for tensor in self._watched
+        ]
+        vector = values[self._deepest + HIGH].astype(np.float32)
+        return FrameFeatures(vector, np.array(extremes, np.float32), shares.astype(np.float32))
+
+    def __enter__(self) -> FeatureExtractor:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._engine.close()
+
+
+def extremes_of(
+    laboratory: Laboratory, graph: Graph, tensors: Sequence[str], images: Iterable[Image], tick: Tick = _no_tick
+) -> dict[str, Extremes]:
+    """The first pass over calibration frames."""
+    observer = ExtremesObserver()
+    outputs = [tensor + ending for tensor in tensors for ending in (LOW, HIGH)]
+    for values in laboratory.values(with_extremes(graph, tensors), outputs, images, tick):
+        observer.add(
+            {tensor: values[tensor + LOW] for tensor in tensors}, {tensor: values[tensor + HIGH] for tensor in tensors}
+        )
+    return observer.extremes()
+
+
+def histograms_of(
+    laboratory: Laboratory,
+    graph: Graph,
+    extremes: Mapping[str, Extremes],
+    images: Iterable[Image],
+    tick: Tick = _no_tick,
+) -> dict[str, Histogram]:
+    """The second pass over calibration frames."""
+    tensors = sorted(extremes)
+    observer = HistogramObserver(extremes)
+    content = with_samples(graph, tensors, _stride(graph, tensors))
+    for values in laboratory.values(content, [tensor + SAMPLE for tensor in tensors], images, tick):
+        observer.add({tensor: values[tensor + SAMPLE] for tensor in tensors})
+    return observer.histograms()
+
+
+def _stride(graph: Graph, tensors: Sequence[str]) -> int:
+    total = 4 * sum(prod(graph.shape(tensor)) for tensor in tensors)
+    stride = 2  # neighbours are much alike; every fourth pixel tells the same distribution
+    while total / stride**2 > MAX_SAMPLE_BYTES:
+        stride += 1
+    return stride

@@ -1,0 +1,123 @@
+"""Finding the groups that can be quantized within the budget: noise ranks them, the gate decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from vidseg.calibration.gate import Budget, Comparison, LabelOptions, Reference, compare, faults
+from vidseg.calibration.sensitivity import GroupNoise, NoiseMeter, fewest_floats, rank_groups
+from vidseg.export.graph import Graph
+from vidseg.export.groups import FusionGroup
+from vidseg.export.laboratory import Laboratory, Tick
+from vidseg.export.observe import with_outputs
+from vidseg.export.quantize import QuantizedForm, Ranges, quantize
+from vidseg.runtime.decoding import outputs_of
+from vidseg.runtime.engines import Engine
+from vidseg.runtime.engines.graph import GraphOptions
+from vidseg.runtime.engines.opening import open_graph
+from vidseg.runtime.frame import Image
+from vidseg.runtime.geometry import Fit
+from vidseg.runtime.segmenter import Segmenter
+
+WORST = 8
+"""Groups that are measured one-off too."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exam:
+    """What candidates have to pass.
+
+    Attributes:
+        references: verification frames and what the float model says of them.
+        float_result: of the float model on them.
+        labels: how labels are scored; None without labels.
+        budget: what may be lost.
+        names: of the label ids.
+        fit: how a frame is laid on the input.
+        size_wh: of the output grid.
+    """
+
+    references: Sequence[Reference]
+    float_result: Comparison
+    labels: LabelOptions | None
+    budget: Budget
+    names: Sequence[str]
+    fit: Fit
+    size_wh: tuple[int, int]
+
+    def sit(self, engine: Engine, tick: Tick) -> Comparison:
+        """Compare what an engine gives."""
+        return compare(Segmenter(engine, self.fit), self.references, self.labels, tick)
+
+    def faults(self, found: Comparison) -> list[str]:
+        """What is beyond the budget."""
+        return faults(found, self.float_result, self.budget, self.names)
+
+
+@dataclass(slots=True)
+class Search:
+    """The search in one engine, with what was tried on the way.
+
+    Attributes:
+        laboratory: where candidates run.
+        graph: the float graph.
+        scores: name of the tensor that decides the classes.
+        axis: of its classes.
+        form: how candidates are written.
+        lower: last step of writing one for the engine.
+    """
+
+    laboratory: Laboratory
+    graph: Graph
+    scores: str
+    axis: int
+    form: QuantizedForm
+    lower: Callable[[bytes], bytes]
+    tried: list[tuple[int, list[str]]] = field(default_factory=list)
+
+    def content(self, groups: Iterable[FusionGroup], ranges: Ranges) -> bytes:
+        """A candidate as the engine takes it."""
+        return self.lower(quantize(self.graph, list(groups), ranges, self.form))
+
+    def rank(
+        self, groups: Sequence[FusionGroup], ranges: Ranges, images: Sequence[Image], tick: Tick
+    ) -> list[GroupNoise]:
+        """All groups, the noisiest first."""
+        by_name = {group.name: group for group in groups}
+        meter = NoiseMeter(self._scores(with_outputs(self.graph, [self.scores]), images), self.axis)
+
+        def noise_of(names: frozenset[str]) -> float:
+            chosen = [by_name[name] for name in sorted(names)]
+            content = quantize(self.graph, chosen, ranges, self.form)
+            return meter.noise(self._scores(self.lower(with_outputs(Graph(content), [self.scores])), images))
+
+        return rank_groups(list(by_name), noise_of, min(WORST, len(by_name)), tick)
+
+    def fewest_floats(
+        self, order: Sequence[GroupNoise], groups: Sequence[FusionGroup], ranges: Ranges, exam: Exam, tick: Tick
+    ) -> list[FusionGroup]:
+        """The groups to quantize so that the exam is passed; none where that cannot be."""
+        by_name = {group.name: group for group in groups}
+
+        def passes(names: frozenset[str]) -> bool:
+            engine = open_graph(
+                self.content([by_name[name] for name in sorted(names)], ranges),
+                self.laboratory.engine,
+                self._options(exam),
+            )
+            with engine:
+                lines = exam.faults(exam.sit(engine, tick))
+            self.tried.append((len(names), lines))
+            return not lines
+
+        macs = {group.name: group.macs for group in groups}
+        kept = fewest_floats([group.name for group in order], passes, macs) or frozenset()
+        return [group for group in groups if group.name in kept]
+
+    def _options(self, exam: Exam) -> GraphOptions:
+        fetch, decode = outputs_of(None, exam.size_wh)
+        return GraphOptions(self.laboratory.name, "int8", fetch=fetch, decode=decode)
+
+    def _scores(self, content: bytes, images: Sequence[Image]) -> list[object]:
+        return [values[self.scores] for values in self.laboratory.values(content, [self.scores], images)]
