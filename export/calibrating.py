@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vidseg.calibration.frame_store import StoredFrames
 from vidseg.calibration.ranges import METHODS, candidate_ranges
 from vidseg.calibration.table import FORMAT, CalibrationTable, TensorRange
 from vidseg.export.frames import every
@@ -29,7 +30,7 @@ def calibrate(
     laboratory: Laboratory,
     graph: Graph,
     groups: Sequence[FusionGroup],
-    images: Sequence[Image],
+    images: StoredFrames,
     frames_sha256: str,
     tick: Tick,
 ) -> CalibrationTable:
@@ -128,12 +129,11 @@ def bias_shifts(
     on every other frame, and kept where it lowers the squared error on the frames between.
     """
     groups = [group for group in groups if group.weight is not None and group.operator != "MatMul"]
-    chosen = every(images, 2 * SHIFT_FRAMES)
-    if len(chosen) < 2 or not groups:
+    if len(images) < 2 or not groups:
         return {}
     outputs = [group.name + MEAN for group in groups]
     content = with_mean_errors(graph, groups, amax, weight_levels)
-    means = list(laboratory.values(content, outputs, chosen))
+    means = list(laboratory.values(content, outputs, images))
     measured = _sums(means[::2], outputs)
     held_out = _sums(means[1::2], outputs)
     shifts = {}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.errors import FrameError, SourceOpenError, UsageError
@@ -14,6 +13,15 @@ from vidseg.runtime.sources import Source
 from vidseg.runtime.sources.opening import source_from_uri
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Indexed(Protocol[T_co]):
+    """What has a length and items by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> T_co: ...
+
 
 STREET_URI = "scene://street?pace=max&fps=0.5&frames=16"
 """Used where nobody gives frames: 16 pictures two seconds apart."""
@@ -61,7 +69,7 @@ def spread_frames(uri: str, count: int) -> CheckFrames:
     return CheckFrames(tuple(every(kept, count)), uri)
 
 
-def every(items: Sequence[T], count: int) -> list[T]:
+def every(items: Indexed[T], count: int) -> list[T]:
     """At most `count` of the items, evenly spread, the first among them."""
     count = min(count, len(items))
     return [items[number * len(items) // count] for number in range(count)]

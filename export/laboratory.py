@@ -54,16 +54,11 @@ class Laboratory:
         times: dict[EngineName, float] = {}
         reasons = []
         for engine in installed_engines():
-            try:
-                with open_graph(content, engine, GraphOptions(name)) as opened:
-                    durations = []
-                    for _ in range(4):
-                        started = perf_counter()
-                        opened.enqueue(image[None]).result()
-                        durations.append(perf_counter() - started)
-                    times[engine] = min(durations[1:])
-            except EngineError as error:
-                reasons.append(str(error))
+            duration = _duration_s(name, content, engine, image)
+            if isinstance(duration, float):
+                times[engine] = duration
+            else:
+                reasons.append(str(duration))
         if not times:
             raise EngineError(f"{name}: no engine runs it here", "; ".join(reasons), "Try `vidseg doctor`.")
         return cls(name, min(times, key=lambda engine: times[engine]))
@@ -80,6 +75,19 @@ class Laboratory:
             for image in images:
                 yield engine.enqueue(np.ascontiguousarray(image)[None]).result()
                 tick()
+
+
+def _duration_s(name: str, content: bytes, engine: EngineName, image: Image) -> float | EngineError:
+    durations = []
+    try:
+        with open_graph(content, engine, GraphOptions(name)) as opened:
+            for _ in range(4):
+                started = perf_counter()
+                opened.enqueue(image[None]).result()
+                durations.append(perf_counter() - started)
+    except EngineError as error:
+        return error
+    return min(durations[1:])
 
 
 def watched_tensors(groups: Iterable[FusionGroup]) -> list[str]:

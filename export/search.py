@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vidseg.calibration.gate import Budget, Comparison, LabelOptions, Reference, compare, faults
 from vidseg.calibration.sensitivity import GroupNoise, NoiseMeter, fewest_floats, rank_groups
 from vidseg.export.graph import Graph
@@ -101,12 +104,8 @@ class Search:
         by_name = {group.name: group for group in groups}
 
         def passes(names: frozenset[str]) -> bool:
-            engine = open_graph(
-                self.content([by_name[name] for name in sorted(names)], ranges),
-                self.laboratory.engine,
-                self._options(exam),
-            )
-            with engine:
+            content = self.content([by_name[name] for name in sorted(names)], ranges)
+            with open_graph(content, self.laboratory.engine, self._options(exam)) as engine:
                 lines = exam.faults(exam.sit(engine, tick))
             self.tried.append((len(names), lines))
             return not lines
@@ -119,5 +118,5 @@ class Search:
         fetch, decode = outputs_of(None, exam.size_wh)
         return GraphOptions(self.laboratory.name, "int8", fetch=fetch, decode=decode)
 
-    def _scores(self, content: bytes, images: Sequence[Image]) -> list[object]:
+    def _scores(self, content: bytes, images: Sequence[Image]) -> list[NDArray[np.float32]]:
         return [values[self.scores] for values in self.laboratory.values(content, [self.scores], images)]
