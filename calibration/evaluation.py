@@ -89,7 +89,7 @@ def evaluate(
     mapping = options.mapping if options.mapping is not None else tuple(range(len(class_names)))
     table = np.full(256, UNKNOWN, np.uint8)
     table[: len(mapping)] = mapping
-    names = _label_names(class_names, mapping)
+    names = label_names(class_names, mapping)
     matrix = ConfusionMatrix(len(names), options.ignore)
     boundary = BoundaryCounter(len(names), options.ignore)
     done = 0
@@ -182,8 +182,12 @@ def report_document(report: EvaluationReport) -> dict[str, Any]:
 _MAP_FORMS = "Write one label id per class, or YAML lines such as `road: 3`."
 
 
-def _label_names(class_names: Sequence[str], mapping: Sequence[int]) -> tuple[str, ...]:
-    """A name for each label id: those of the classes that lead to it."""
+def label_names(class_names: Sequence[str], mapping: Sequence[int]) -> tuple[str, ...]:
+    """A name for each label id: those of the classes that lead to it.
+
+    Raises:
+        ConfigurationError: no class leads to a label.
+    """
     reached = [label_id for label_id in mapping if label_id != UNKNOWN]
     if not reached:
         raise ConfigurationError("the map leads to no label", "255 for every class", _MAP_FORMS)

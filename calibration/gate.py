@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 from vidseg.calibration.boundary import BoundaryCounter
 from vidseg.calibration.metrics import ConfusionMatrix
 from vidseg.runtime.errors import UsageError
-from vidseg.runtime.frame import UNKNOWN, ClassMap, Image, Segmentation
-
-SURE = 128
-"""Margin between the two largest probabilities from which the float model is sure: 0.5, in 255ths, rounded up."""
+from vidseg.runtime.frame import ClassMap, Image, Segmentation
 
 MIN_CLASS_SHARE = 0.001
 """Classes with fewer of the labelled pixels are left out of the worst class: a few pixels decide about them."""
@@ -52,7 +49,7 @@ class Reference:
     Attributes:
         image: (H, W, 3) uint8 BGR.
         class_map: (h, w) uint8 on the output grid.
-        sure: (h, w) bool, where the margin is at least SURE.
+        sure: (h, w) bool, where the two largest probabilities are at least 0.5 apart.
         label: (H, W) uint8 of label ids; None where nobody labelled it.
     """
 
@@ -179,9 +176,3 @@ def worst_class(found: Comparison, reference: Comparison) -> tuple[int | None, f
         return None, 0.0
     worst = int(np.nanargmax(drops))
     return worst, float(drops[worst])
-
-
-def sure_pixels(margin: NDArray[np.uint8], class_map: ClassMap) -> NDArray[np.bool_]:
-    """Where the margin is at least SURE and the class is known."""
-    sure: NDArray[np.bool_] = (margin >= SURE) & (class_map != UNKNOWN)
-    return sure

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vidseg.calibration.frame_store import StoredFrames
+from vidseg.calibration.frames import CalibrationFrames
 from vidseg.calibration.ranges import METHODS, candidate_ranges
 from vidseg.calibration.table import FORMAT, CalibrationTable, TensorRange
 from vidseg.export.frames import every
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
 from vidseg.export.laboratory import Laboratory, Tick, extremes_of, histograms_of, watched_tensors
+from vidseg.export.lowering import CPU_WEIGHT_LEVELS
 from vidseg.export.quantize import Ranges
 from vidseg.export.refine import MEAN, POWER, error_name, with_mean_errors, with_range_errors
 from vidseg.runtime.bundle import sha256_of
@@ -27,12 +28,7 @@ SHIFT_FRAMES = 16
 
 
 def calibrate(
-    laboratory: Laboratory,
-    graph: Graph,
-    groups: Sequence[FusionGroup],
-    images: StoredFrames,
-    frames_sha256: str,
-    tick: Tick,
+    laboratory: Laboratory, graph: Graph, groups: Sequence[FusionGroup], frames: CalibrationFrames, tick: Tick
 ) -> CalibrationTable:
     """Ranges of all activations that the groups read or give, each by the method with the least error behind it.
 
@@ -40,10 +36,10 @@ def calibrate(
         laboratory: where graphs run.
         graph: the float graph.
         groups: of it, those that may be quantized.
-        images: calibration frames at the input's size.
-        frames_sha256: of all their pixels.
+        frames: of the real scene.
         tick: called after each frame of each pass.
     """
+    images = frames.calibration
     tensors = watched_tensors(groups)
     extremes = extremes_of(laboratory, graph, tensors, images, tick)
     histograms = histograms_of(laboratory, graph, extremes, images, tick)
@@ -52,7 +48,7 @@ def calibrate(
     return CalibrationTable(
         format=FORMAT,
         model_sha256=sha256_of(graph.serialized()),
-        frames_sha256=frames_sha256,
+        frames_sha256=frames.calibration_sha256,
         frames=len(images),
         tensors={
             tensor: TensorRange(
@@ -121,7 +117,6 @@ def bias_shifts(
     groups: Sequence[FusionGroup],
     amax: Mapping[str, float],
     images: Sequence[Image],
-    weight_levels: int,
 ) -> dict[str, NDArray[np.float32]]:
     """What quantizing each group takes off its output on average, by channel, where giving it back helps.
 
@@ -132,7 +127,7 @@ def bias_shifts(
     if len(images) < 2 or not groups:
         return {}
     outputs = [group.name + MEAN for group in groups]
-    content = with_mean_errors(graph, groups, amax, weight_levels)
+    content = with_mean_errors(graph, groups, amax, CPU_WEIGHT_LEVELS)
     means = list(laboratory.values(content, outputs, images))
     measured = _sums(means[::2], outputs)
     held_out = _sums(means[1::2], outputs)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,8 +20,12 @@ from vidseg.export.cut import find_cut
 from vidseg.export.frames import STREET_URI, CheckFrames, every, spread_frames
 from vidseg.export.fuse import fuse
 from vidseg.export.head import find_head
+from vidseg.export.int8 import FloatModel, Stage
 from vidseg.export.labels import Label, check_count, colored, read_labels
 from vidseg.export.model import LoadedModel, load_model
+from vidseg.export.quantization import BundleQuantizer, Quantization, QuantizationRequest, float_model_of
+from vidseg.export.report import report_document, report_lines
+from vidseg.export.report_page import report_page
 from vidseg.export.torch_model import is_reference, onnx_from_torch
 from vidseg.export.verify import OriginalModel, check_agreement, engines_for_check
 from vidseg.runtime.bundle_writer import check_place, write_bundle
@@ -60,6 +67,7 @@ class ExportRequest:
         output: name of the output, where there are several.
         frames: URI of frames to check on and to keep as samples; None for the rendered street.
         samples: keep 8 frames and their class maps in the bundle.
+        quantization: what to calibrate on; None for float only.
         overwrite: replace what is at `out`.
     """
 
@@ -76,6 +84,7 @@ class ExportRequest:
     output: str | None = None
     frames: str | None = None
     samples: bool = True
+    quantization: QuantizationRequest | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -108,20 +117,26 @@ class ExportReport:
         accuracy: share of pixels equal to the original's, by variant and engine.
         frames_source: what it was checked on.
         own_frames: True where the caller gave the frames.
+        quantization: lines about the INT8 part; none without.
     """
 
     out: Path
     accuracy: dict[str, dict[str, AccuracySpec]]
     frames_source: str
     own_frames: bool
+    quantization: tuple[str, ...] = ()
 
 
-def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _line: None) -> ExportReport:
+def export_model(
+    request: ExportRequest, log: Callable[[str], None] = lambda _line: None, stage: Stage | None = None
+) -> ExportReport:
     """Export a model as a verified bundle, or write nothing.
 
     Args:
         request: see `ExportRequest`.
         log: called with a line at each step.
+        stage: called at the start of a long step with its name and the number of its ticks, 0 where that is not known;
+            gives what is called at each tick.
 
     Raises:
         ModelError: the model cannot be exported, or what came out differs from it.
@@ -140,7 +155,8 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
     log(f"{model.name}: {model.layout} {model.size_wh[0]}x{model.size_wh[1]}, {head.classes} classes, {head.kind}")
     cut = find_cut(model, head)
     content = fuse(model, head, cut, spec)
-    frames = spread_frames(request.frames or STREET_URI, CHECK_FRAMES)
+    calib = request.quantization.frames_uri if request.quantization else None
+    frames = spread_frames(request.frames or calib or STREET_URI, CHECK_FRAMES)
     images = [_fitted(image, spec) for image in frames.images]
     log(f"comparing with the original on {len(images)} frames")
     original = OriginalModel(model, head, spec)
@@ -156,7 +172,19 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
         )
         for name, upsampling in {"float": None, **({"float-cut": cut.spec} if cut else {})}.items()
     ]
-    samples, members = _samples(every(list(zip(images, class_maps, strict=True)), SAMPLES) if request.samples else [])
+    pairs = every(list(zip(images, class_maps, strict=True)), SAMPLES)
+    samples, members = _samples(pairs if request.samples else [])
+    lines: list[str] = []
+    if request.quantization is not None:
+        float_model = float_model_of(model, head, cut, content)
+        quantizer = BundleQuantizer(
+            request.quantization, float_model, spec, [entry.name for entry in classes], stage or _silent
+        )
+        found = quantizer.quantize(pairs if request.samples else [])
+        variants += found.variants
+        document = report_document(found)
+        lines = report_lines(found)
+        members |= found.members | _report_members(found, document, float_model, classes, pictures=request.samples)
     manifest = Manifest(
         format=FORMAT,
         task="semantic",
@@ -169,7 +197,30 @@ def export_model(request: ExportRequest, log: Callable[[str], None] = lambda _li
     )
     write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
     accuracy = {variant.name: variant.accuracy for variant in variants}
-    return ExportReport(request.out, accuracy, frames.source, request.frames is not None)
+    own_frames = bool(request.frames or calib)
+    return ExportReport(request.out, accuracy, frames.source, own_frames, tuple(lines))
+
+
+def _silent(_name: str, _ticks: int) -> Callable[[], None]:
+    return lambda: None
+
+
+def _report_members(
+    found: Quantization,
+    document: dict[str, Any],
+    model: FloatModel,
+    classes: Sequence[ClassSpec],
+    *,
+    pictures: bool,
+) -> dict[str, bytes]:
+    with ExitStack() as stack:
+        engines = []
+        best = found.best or next(iter(found.model.targets), None)
+        if pictures and best is not None:
+            for content, precision in ((model.content, "fp32"), (best.content, "int8")):
+                engines.append(stack.enter_context(model.opener(content, best.engine, None, precision)()))
+        page = report_page(found, document, model.name, engines, classes)
+    return {"report.json": json.dumps(document, indent=1).encode(), "report.html": page.encode()}
 
 
 def _check_extra() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vidseg.calibration.frames import CalibrationFrames
+from vidseg.calibration.frame_store import StoredFrames
 from vidseg.calibration.gate import Comparison
 from vidseg.calibration.sensitivity import GroupNoise
 from vidseg.calibration.table import CalibrationTable
@@ -21,10 +21,11 @@ from vidseg.export.frames import every
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups
 from vidseg.export.laboratory import Laboratory, Tick
-from vidseg.export.lowering import CPU_WEIGHT_LEVELS, ONNXRUNTIME, OPENVINO, for_openvino
+from vidseg.export.lowering import ONNXRUNTIME, OPENVINO, for_openvino
+from vidseg.export.plan import Plan
 from vidseg.export.quantize import MASTER, QuantizedForm, Ranges, quantize
-from vidseg.export.search import Exam, Search
-from vidseg.export.timing import latencies_ms, without_useless
+from vidseg.export.search import WORST, Exam, Search
+from vidseg.export.timing import families_of, latencies_ms, without_useless
 from vidseg.runtime.decoding import outputs_of
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.candidates import installed_engines
@@ -34,6 +35,9 @@ from vidseg.runtime.frame import Image
 from vidseg.runtime.manifest import UpsamplingSpec
 
 NOISE_FRAMES = 4
+
+MIN_FAMILY_SHARE = 0.002
+"""Of the network's multiply-adds."""
 
 FORMS: dict[EngineName, tuple[QuantizedForm, Callable[[bytes], bytes]]] = {
     "openvino": (OPENVINO, for_openvino),
@@ -53,6 +57,7 @@ class FloatModel:
         content: the fused graph.
         scores: name of the tensor that decides the classes.
         axis: of its classes.
+        probabilities: True where the scores are probabilities, not logits.
         upsampling: of the cut variant; None where there is none.
         size_wh: of the output grid.
     """
@@ -61,6 +66,7 @@ class FloatModel:
     content: bytes
     scores: str
     axis: int
+    probabilities: bool
     upsampling: UpsamplingSpec | None
     size_wh: tuple[int, int]
 
@@ -147,88 +153,133 @@ class QuantizedModel:
 
 
 def candidates_among(groups: Sequence[FusionGroup]) -> list[FusionGroup]:
-    """Groups that may be quantized: with a weight, on more than one position, wide enough to fill a vector."""
-    return [group for group in groups if group.weight is not None and group.positions > 1 and not group.is_narrow]
+    """Groups that may be quantized: with a weight, on more than one position, wide enough to fill a vector.
+
+    Families that do next to nothing of the network's work have nothing to save, and are left out.
+    """
+    total = max(sum(group.macs for group in groups), 1)
+    wide = [group for group in groups if group.weight is not None and group.positions > 1 and not group.is_narrow]
+    families = families_of(wide).values()
+    busy = {group.name for members in families for group in members if _macs(members) >= MIN_FAMILY_SHARE * total}
+    return [group for group in wide if group.name in busy]
 
 
-def quantize_model(
-    model: FloatModel, table: CalibrationTable, frames: CalibrationFrames, exam: Exam, stage: Stage
-) -> QuantizedModel:
-    """Quantize for every engine that is installed, and for TensorRT.
+def _macs(groups: Sequence[FusionGroup]) -> int:
+    return sum(group.macs for group in groups)
 
-    Args:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantizer:
+    """Quantizes one model for every engine that is installed, and for TensorRT.
+
+    Attributes:
         model: the float graph.
+        laboratory: where ranges were measured.
         table: of its calibration.
-        frames: still open.
         exam: what candidates have to pass.
         stage: progress.
     """
-    graph = Graph(model.content)
-    groups = find_groups(graph)
-    candidates = candidates_among(groups)
-    images = frames.calibration
-    laboratory = Laboratory.fastest(model.name, model.content, images[0])
-    shifts = bias_shifts(
-        laboratory, graph, candidates, table.amax(), every(images, 2 * SHIFT_FRAMES), CPU_WEIGHT_LEVELS
-    )
-    ranges = ranges_of(table, shifts)
-    form, lower = FORMS[laboratory.engine]
-    search = Search(laboratory, graph, model.scores, model.axis, form, lower)
-    tick = stage("noise of each group", len(candidates) + min(8, len(candidates)))
-    noise = search.rank(candidates, ranges, every(images, NOISE_FRAMES), tick)
-    accurate = search.fewest_floats(noise, candidates, ranges, exam, stage("gate", 0))
-    targets = []
-    for engine in installed_engines():
-        chosen = accurate
+
+    model: FloatModel
+    laboratory: Laboratory
+    table: CalibrationTable
+    exam: Exam
+    stage: Stage
+
+    def quantize(self, images: StoredFrames, plan: Plan | None = None) -> QuantizedModel:
+        """Find what may be quantized, and write it.
+
+        Args:
+            images: calibration frames at the input's size.
+            plan: the groups, if they are known already.
+        """
+        graph = Graph(self.model.content)
+        groups = find_groups(graph)
+        candidates = candidates_among(groups)
+        measured = every(images, 2 * SHIFT_FRAMES)
+        amax = self.table.amax()
+        shifts = bias_shifts(self.laboratory, graph, candidates, amax, measured)
+        ranges = ranges_of(self.table, shifts)
+        search = self._search(graph, self.laboratory.engine)
+        if plan is None:
+            tick = self.stage("noise of each group", len(candidates) + min(WORST, len(candidates)))
+            noise = search.rank(candidates, ranges, every(images, NOISE_FRAMES), tick)
+            accurate = search.fewest_floats(noise, candidates, ranges, self.exam, self._exam_tick())
+        else:
+            noise, accurate = [], _named(candidates, plan.accurate)
+        targets = []
+        for engine in installed_engines():
+            own = search if engine == self.laboratory.engine else self._search(graph, engine)
+            if plan is not None:
+                useless: list[str] = []
+                chosen = _named(candidates, plan.targets.get(engine, ()))
+            else:
+                chosen = accurate if own is search else self._still_accurate(own, noise, accurate, ranges)
+                chosen, useless = self._worthwhile(own, chosen, ranges, images[0])
+            if chosen:
+                targets.append(self._target(own, chosen, useless, ranges, images[0]))
+            search.tried += own.tried if own is not search else []
+        dense = [group for group in accurate if not group.depthwise]  # TensorRT pads depthwise ones fourfold
+        return QuantizedModel(
+            table=self.table,
+            groups=groups,
+            candidates=tuple(group.name for group in candidates),
+            noise=noise,
+            shifts=shifts,
+            accurate=tuple(group.name for group in accurate),
+            tried=search.tried,
+            targets=targets,
+            master=quantize(graph, dense, ranges, MASTER) if dense else None,
+        )
+
+    def _search(self, graph: Graph, engine: EngineName) -> Search:
         form, lower = FORMS[engine]
-        own = Search(Laboratory(model.name, engine), graph, model.scores, model.axis, form, lower)
-        if engine != laboratory.engine:
-            chosen = (
-                own.fewest_floats(
-                    [group for group in noise if group.name in {kept.name for kept in accurate}],
-                    accurate,
-                    ranges,
-                    exam,
-                    stage(f"gate in {engine}", 0),
-                )
-                if accurate
-                else []
-            )
-            search.tried += own.tried
-        if chosen:
-            targets.append(_target(model, own, chosen, ranges, exam, images[0], stage))
-    dense = [group for group in accurate if not group.depthwise]
-    return QuantizedModel(
-        table, groups, tuple(group.name for group in candidates), noise, shifts,
-        tuple(group.name for group in accurate), search.tried, targets,
-        quantize(graph, dense, ranges, MASTER) if dense else None,
-    )  # fmt: skip
+        laboratory = Laboratory(self.model.name, engine)
+        return Search(laboratory, graph, self.model.scores, self.model.axis, form, lower)
+
+    def _exam_tick(self) -> Tick:
+        return self.stage("candidates at the gate", 0)
+
+    def _still_accurate(
+        self, search: Search, noise: Sequence[GroupNoise], groups: Sequence[FusionGroup], ranges: Ranges
+    ) -> list[FusionGroup]:
+        names = {group.name for group in groups}
+        order = [group for group in noise if group.name in names]
+        return search.fewest_floats(order, groups, ranges, self.exam, self._exam_tick()) if groups else []
+
+    def _worthwhile(
+        self, search: Search, groups: Sequence[FusionGroup], ranges: Ranges, image: Image
+    ) -> tuple[list[FusionGroup], list[str]]:
+        engine = search.laboratory.engine
+        self.stage(f"timing {engine}", 0)
+
+        def opener(some: Sequence[FusionGroup]) -> Callable[[], Engine]:
+            return self.model.opener(search.content(some, ranges), engine, self.model.upsampling)
+
+        return without_useless(groups, opener, image)
+
+    def _target(
+        self, search: Search, groups: Sequence[FusionGroup], useless: Sequence[str], ranges: Ranges, image: Image
+    ) -> TargetResult:
+        engine = search.laboratory.engine
+        content = search.content(groups, ranges)
+        with self.model.opener(content, engine, None)() as opened:
+            comparison = self.exam.sit(opened, self.stage(f"verifying {engine}", len(self.exam.references)))
+        openers = {}
+        for ending, upsampling in self.model.forms().items():
+            openers[f"float{ending}"] = self.model.opener(self.model.content, engine, upsampling, "fp32")
+            openers[f"int8{ending}"] = self.model.opener(content, engine, upsampling)
+        return TargetResult(
+            engine=engine,
+            content=content,
+            groups=tuple(group.name for group in groups),
+            comparison=comparison,
+            faults=tuple(self.exam.faults(comparison)),
+            useless=tuple(useless),
+            latency_ms=latencies_ms(openers, image),
+        )
 
 
-def _target(
-    model: FloatModel,
-    search: Search,
-    groups: Sequence[FusionGroup],
-    ranges: Ranges,
-    exam: Exam,
-    image: Image,
-    stage: Stage,
-) -> TargetResult:
-    engine = search.laboratory.engine
-    quickest = model.upsampling
-    tick = stage(f"timing {engine}", 1)
-    kept, useless = without_useless(
-        groups, lambda some: model.opener(search.content(some, ranges), engine, quickest), image
-    )
-    content = search.content(kept, ranges)
-    tick()
-    with model.opener(content, engine, None)() as opened:
-        comparison = exam.sit(opened, stage(f"verifying {engine}", len(exam.references)))
-    openers = {}
-    for ending, upsampling in model.forms().items():
-        openers[f"float{ending}"] = model.opener(model.content, engine, upsampling, "fp32")
-        openers[f"int8{ending}"] = model.opener(content, engine, upsampling)
-    return TargetResult(
-        engine, content, tuple(group.name for group in kept), comparison, tuple(exam.faults(comparison)),
-        tuple(useless), latencies_ms(openers, image),
-    )  # fmt: skip
+def _named(groups: Sequence[FusionGroup], names: Sequence[str]) -> list[FusionGroup]:
+    wanted = set(names)
+    return [group for group in groups if group.name in wanted]

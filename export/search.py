@@ -15,7 +15,6 @@ from vidseg.export.groups import FusionGroup
 from vidseg.export.laboratory import Laboratory, Tick
 from vidseg.export.observe import with_outputs
 from vidseg.export.quantize import QuantizedForm, Ranges, quantize
-from vidseg.runtime.decoding import outputs_of
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.engines.opening import open_graph
@@ -38,7 +37,6 @@ class Exam:
         budget: what may be lost.
         names: of the label ids.
         fit: how a frame is laid on the input.
-        size_wh: of the output grid.
     """
 
     references: Sequence[Reference]
@@ -47,7 +45,6 @@ class Exam:
     budget: Budget
     names: Sequence[str]
     fit: Fit
-    size_wh: tuple[int, int]
 
     def sit(self, engine: Engine, tick: Tick) -> Comparison:
         """Compare what an engine gives."""
@@ -105,7 +102,7 @@ class Search:
 
         def passes(names: frozenset[str]) -> bool:
             content = self.content([by_name[name] for name in sorted(names)], ranges)
-            with open_graph(content, self.laboratory.engine, self._options(exam)) as engine:
+            with open_graph(content, self.laboratory.engine, self._options()) as engine:
                 lines = exam.faults(exam.sit(engine, tick))
             self.tried.append((len(names), lines))
             return not lines
@@ -114,9 +111,8 @@ class Search:
         kept = fewest_floats([group.name for group in order], passes, macs) or frozenset()
         return [group for group in groups if group.name in kept]
 
-    def _options(self, exam: Exam) -> GraphOptions:
-        fetch, decode = outputs_of(None, exam.size_wh)
-        return GraphOptions(self.laboratory.name, "int8", fetch=fetch, decode=decode)
+    def _options(self) -> GraphOptions:
+        return GraphOptions(self.laboratory.name, "int8")
 
     def _scores(self, content: bytes, images: Sequence[Image]) -> list[NDArray[np.float32]]:
         return [values[self.scores] for values in self.laboratory.values(content, [self.scores], images)]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from vidseg.runtime.bundle import Bundle
-from vidseg.runtime.manifest import InputSpec
+from vidseg.runtime.manifest import AccuracySpec, InputSpec
 
 
 def bundle_document(bundle: Bundle) -> dict[str, Any]:
@@ -33,10 +33,7 @@ def bundle_text(bundle: Bundle) -> str:
         if variant.upsampling is not None:
             grid = _times(variant.upsampling.grid_wh)
             lines.append(f"          ends with scores of {grid}; the last upsampling is done sparsely")
-        lines += [
-            f"          {engine}: {accuracy.agreement:.4%} of the pixels as the original's, {accuracy.frames} frames"
-            for engine, accuracy in variant.accuracy.items()
-        ]
+        lines += [f"          {engine}: {_accuracy(accuracy)}" for engine, accuracy in variant.accuracy.items()]
     provenance = manifest.provenance
     lines += [
         f"samples   {len(manifest.samples)} frames with their class maps",
@@ -49,6 +46,15 @@ def bundle_text(bundle: Bundle) -> str:
 
 def _times(size_wh: tuple[int, int]) -> str:
     return f"{size_wh[0]}x{size_wh[1]}"
+
+
+def _accuracy(accuracy: AccuracySpec) -> str:
+    parts = [f"{accuracy.agreement:.4%} of the pixels as the original's"]
+    if accuracy.disagreement is not None:
+        parts.append(f"{accuracy.disagreement:.4%} otherwise where that is sure")
+    if accuracy.mean_iou is not None:
+        parts.append(f"mean IoU {accuracy.mean_iou:.4f}")
+    return ", ".join([*parts, f"{accuracy.frames} frames"])
 
 
 def _preprocessing(spec: InputSpec) -> str:

@@ -15,7 +15,7 @@ from vidseg.runtime.geometry import Fit
 from vidseg.runtime.upsampling import Alignment
 from vidseg.runtime.yaml_reading import read_yaml
 
-FORMAT = 2
+FORMAT = 3
 """The format that is written. FORMAT and FORMAT - 1 are read."""
 
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -71,10 +71,17 @@ class AccuracySpec(_Strict, frozen=True):
     Attributes:
         frames: number of frames compared.
         agreement: share of their pixels with the same class, 0..1.
+        disagreement: share of pixels with another class where the float model is sure; None where not measured.
+        mean_iou: against labels, 0..1; None without labels.
+        samples: share of the bundle's samples' pixels with the same class; a device should find nearly as many. None
+            for float variants, which have to reproduce nearly all.
     """
 
     frames: Annotated[int, msgspec.Meta(ge=1)]
     agreement: Share
+    disagreement: Share | None = None
+    mean_iou: Share | None = None
+    samples: Share | None = None
 
 
 class UpsamplingSpec(_Strict, frozen=True):

@@ -13,7 +13,7 @@ import numpy as np
 
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines import Engine, Ticket, predict
-from vidseg.runtime.engines.candidates import Candidate, sample_agreement
+from vidseg.runtime.engines.candidates import MIN_AGREEMENT, Candidate, min_agreement, sample_agreement
 from vidseg.runtime.errors import EngineError
 from vidseg.runtime.frame import Image
 
@@ -45,6 +45,7 @@ class BenchRow:
         throughput_fps: with two frames in flight.
         open_ms: to load it.
         agreement: share of the samples' pixels with the right class.
+        required: the share that it needs to be taken.
         frames: measured.
         error: why it could not be measured; None where it could.
     """
@@ -57,6 +58,7 @@ class BenchRow:
     agreement: float = np.nan
     frames: int = 0
     error: str | None = None
+    required: float = MIN_AGREEMENT
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ class _Runner:
     engine: Engine
     open_ms: float
     agreement: float
+    required: float
     latencies_ms: list[float] = field(default_factory=list)
     rates_fps: list[float] = field(default_factory=list)
 
@@ -96,7 +99,7 @@ class _Runner:
         p50, p99 = np.percentile(self.latencies_ms, (50, 99)).tolist()
         return BenchRow(
             self.candidate, p50, p99, float(np.median(self.rates_fps)), self.open_ms, self.agreement,
-            len(self.latencies_ms),
+            len(self.latencies_ms), required=self.required,
         )  # fmt: skip
 
 
@@ -136,7 +139,8 @@ def _open(bundle: Bundle, candidate: Candidate, stack: ExitStack) -> _Runner | B
     try:
         engine = stack.enter_context(candidate.open(bundle))
         open_ms = (perf_counter() - started) * 1e3
-        return _Runner(candidate, engine, open_ms, sample_agreement(bundle, engine))
+        agreement = sample_agreement(bundle, engine)
+        return _Runner(candidate, engine, open_ms, agreement, min_agreement(bundle, candidate))
     except EngineError as error:
         return BenchRow(candidate, error=str(error))
 

@@ -19,6 +19,10 @@ ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
 MIN_AGREEMENT = 0.999
 """Share of the samples' pixels that a float variant has to reproduce here."""
 
+MAX_LOSS = 0.01
+"""By how much less a quantized variant may reproduce here than where it was exported: kernels round otherwise, and a
+processor whose 8-bit sums overflow loses much more."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Candidate:
@@ -60,6 +64,15 @@ def sample_agreement(bundle: Bundle, engine: Engine) -> float:
     """
     equal = [float((predict(engine, image).class_map == class_map).mean()) for image, class_map in bundle.samples()]
     return sum(equal) / len(equal) if equal else 1.0
+
+
+def min_agreement(bundle: Bundle, candidate: Candidate) -> float:
+    """Share of the samples' pixels that a candidate has to reproduce, 0..1."""
+    spec = bundle.variant(candidate.variant)
+    accuracy = spec.accuracy.get(candidate.engine)
+    if spec.precision == "fp32" or accuracy is None or accuracy.samples is None:
+        return MIN_AGREEMENT
+    return accuracy.samples - MAX_LOSS
 
 
 def machine_fingerprint() -> dict[str, object]:

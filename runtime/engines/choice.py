@@ -15,7 +15,7 @@ import msgspec
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.cache import private_folder
 from vidseg.runtime.engines.bench import BenchOptions, BenchRow, bench
-from vidseg.runtime.engines.candidates import MIN_AGREEMENT, Candidate, candidates_of, machine_fingerprint
+from vidseg.runtime.engines.candidates import Candidate, candidates_of, machine_fingerprint
 from vidseg.runtime.errors import ConfigurationError, EngineError
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def fastest(rows: Sequence[BenchRow], remembered: Candidate | None = None) -> Ca
     Raises:
         EngineError: there is none.
     """
-    right = [row for row in rows if row.error is None and row.agreement >= MIN_AGREEMENT]
+    right = [row for row in rows if row.error is None and row.agreement >= row.required]
     if not right:
         reasons = "; ".join(f"{row.candidate}: {row.error or f'{row.agreement:.3%} of the samples'}" for row in rows)
         raise EngineError("no engine gives the right classes here", reasons or "none installed", "Try `vidseg doctor`.")

@@ -16,7 +16,7 @@ from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.decoding import SCORES, Outputs, Prediction
 from vidseg.runtime.engines import Engine, Ticket
-from vidseg.runtime.engines.candidates import MIN_AGREEMENT, Candidate, candidates_of, sample_agreement
+from vidseg.runtime.engines.candidates import Candidate, candidates_of, min_agreement, sample_agreement
 from vidseg.runtime.engines.choice import ChoiceMemory, is_clearly_faster
 from vidseg.runtime.engines.opening import EngineName, open_engine
 from vidseg.runtime.errors import EngineError
@@ -223,7 +223,7 @@ class TrialEngine:
         except EngineError as error:
             log.warning("%s does not work here: %s", candidate, error)
             agreement = 0.0
-        if agreement >= MIN_AGREEMENT:
+        if agreement >= min_agreement(self._bundle, candidate):
             return _Contender(candidate, engine)
         log.warning("%s is left out: it gives %.3f%% of the samples' pixels", candidate, agreement * 100)
         engine.close()

@@ -1,0 +1,295 @@
+"""The INT8 part of an export: from the fused float graph and the user's frames to variants, table and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidseg.calibration.candidates import CandidateFrames, read_candidates
+from vidseg.calibration.frame_store import FrameStore
+from vidseg.calibration.frames import CalibrationFrames, choose_frames
+from vidseg.calibration.gate import Budget, compare
+from vidseg.calibration.selection import SelectionOptions
+from vidseg.calibration.table import CalibrationTable, parse_table, table_json
+from vidseg.export.calibrating import calibrate, ticks_of
+from vidseg.export.cut import PROBABILITIES, Cut
+from vidseg.export.graph import Graph
+from vidseg.export.groups import MIN_CHANNELS, find_groups
+from vidseg.export.head import Head
+from vidseg.export.int8 import FloatModel, QuantizedModel, Quantizer, Stage, TargetResult, candidates_among
+from vidseg.export.laboratory import FeatureExtractor, Laboratory
+from vidseg.export.model import LoadedModel, source_of
+from vidseg.export.plan import Plan
+from vidseg.export.references import Judge, LabelledVerification, labelled_verification
+from vidseg.export.search import Exam
+from vidseg.runtime.bundle import sha256_of
+from vidseg.runtime.engines import predict
+from vidseg.runtime.errors import ConfigurationError, UsageError
+from vidseg.runtime.frame import ClassMap, Image
+from vidseg.runtime.geometry import placement_of
+from vidseg.runtime.manifest import AccuracySpec, InputSpec, UpsamplingSpec, VariantSpec
+from vidseg.runtime.segmenter import Segmenter
+
+MAX_CANDIDATES = 200
+VERIFICATION = 48
+MIN_FRAMES = 8
+
+TABLE, MASTER_FILE = "calibration.json", "int8.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationRequest:
+    """What to calibrate on, and what may be lost.
+
+    Attributes:
+        frames_uri: video or folder of frames of the real scene.
+        frames: how many to calibrate on.
+        images, labels, mapping, ignore: labelled pictures to verify with, as in `vidseg evaluate`; without them frames
+            of `frames_uri` are held out.
+        budget: what may be lost.
+        plan: which groups to quantize, recorded by an export before; None to find out.
+        cache: folder for finished calibration tables, so that an interrupted export goes on; None for none.
+    """
+
+    frames_uri: str
+    frames: int = 100
+    images: Path | None = None
+    labels: Path | None = None
+    mapping: Path | None = None
+    ignore: int = 255
+    budget: Budget = field(default_factory=Budget)
+    plan: Plan | None = None
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.frames <= 10_000:
+            raise UsageError("calibration takes 1 to 10000 frames", str(self.frames))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantization:
+    """What the INT8 part gave.
+
+    Attributes:
+        model: the quantized graphs and how they were found.
+        frames: facts about the frames, for the report.
+        exam: what candidates had to pass.
+        variants: for the manifest, with the members that they name.
+        members: content by path.
+        plan: to do the same again.
+    """
+
+    model: QuantizedModel
+    frames: dict[str, Any]
+    exam: Exam
+    variants: tuple[VariantSpec, ...]
+    members: dict[str, bytes]
+    plan: Plan
+
+    @property
+    def best(self) -> TargetResult | None:
+        """The fastest one that ships; None where float stays."""
+        shipping = [target for target in self.model.targets if target.ships]
+        return min(shipping, key=lambda target: min(target.latency_ms.values()), default=None)
+
+    @property
+    def verdict(self) -> str:
+        """`int8`, `mixed` or `float`, of the fastest."""
+        if self.best is None:
+            return "float"
+        return "int8" if set(self.best.groups) >= set(self.model.candidates) else "mixed"
+
+
+def float_model_of(model: LoadedModel, head: Head, cut: Cut | None, content: bytes) -> FloatModel:
+    """The fused graph with where its classes are decided: before its last upsampling, if that can be cut."""
+    return FloatModel(
+        name=model.name,
+        content=content,
+        scores=cut.tensor if cut else head.output,
+        axis=1 if (cut.layout if cut else head.layout) == "NCHW" else 3,
+        probabilities=cut.spec.scores == "probabilities" if cut else _are_probabilities(content, head),
+        upsampling=cut.spec if cut else None,
+        size_wh=model.size_wh,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BundleQuantizer:
+    """Calibrates, quantizes and verifies a model for a bundle.
+
+    Attributes:
+        request: see `QuantizationRequest`.
+        model: the fused float graph.
+        spec: its input.
+        class_names: of the model's classes.
+        stage: progress.
+    """
+
+    request: QuantizationRequest
+    model: FloatModel
+    spec: InputSpec
+    class_names: Sequence[str]
+    stage: Stage
+
+    def quantize(self, samples: Sequence[tuple[Image, ClassMap]]) -> Quantization:
+        """Do all of it.
+
+        Args:
+            samples: of the bundle, to be reproduced on devices.
+
+        Raises:
+            ConfigurationError, DatasetError, SourceError: the frames or labels are missing, unreadable or too few.
+            EngineError: no engine here runs the model.
+        """
+        request = self.request
+        labelled = labelled_verification(
+            request.images, request.labels, request.mapping, request.ignore, self.class_names
+        )
+        graph = Graph(self.model.content)
+        if not candidates_among(find_groups(graph)):
+            raise ConfigurationError(
+                f"{self.model.name}: there is nothing to quantize",
+                f"no convolution of {MIN_CHANNELS} channels",
+                "Export it without --calib.",
+            )
+        with FrameStore(self._fitted) as store:
+            self.stage(f"reading {request.frames_uri}", 0)
+            found = read_candidates(request.frames_uri, store, max_candidates=MAX_CANDIDATES)
+            laboratory = self._laboratory(store)
+            frames = self._choose(found, laboratory, graph, labelled)
+            table = self._table(laboratory, graph, frames)
+            exam = self._exam(laboratory, frames, labelled)
+            quantizer = Quantizer(self.model, laboratory, table, exam, self.stage)
+            quantized = quantizer.quantize(frames.calibration, request.plan)
+            facts = _facts(frames, labelled)
+        variants, members = self._variants(quantized, samples)
+        plan = Plan(
+            laboratory=laboratory.engine,
+            accurate=quantized.accurate,
+            targets={target.engine: target.groups for target in quantized.targets},
+        )
+        return Quantization(quantized, facts, exam, variants, members | {TABLE: table_json(table)}, plan)
+
+    def _fitted(self, image: Image) -> Image:
+        placement = placement_of((image.shape[1], image.shape[0]), self.spec.size_wh, self.spec.fit)
+        return placement.input_from_frame(image)
+
+    def _laboratory(self, store: FrameStore) -> Laboratory:
+        if self.request.plan is not None:
+            return Laboratory(self.model.name, self.request.plan.laboratory)
+        if not len(store):
+            return Laboratory(self.model.name, "onnxruntime")
+        return Laboratory.fastest(self.model.name, self.model.content, store[0])
+
+    def _choose(
+        self, candidates: CandidateFrames, laboratory: Laboratory, graph: Graph, labelled: LabelledVerification | None
+    ) -> CalibrationFrames:
+        options = SelectionOptions(
+            calibration=self.request.frames,
+            verification=0 if labelled else VERIFICATION,
+            min_calibration=1 if labelled else MIN_FRAMES,
+        )
+        tick = self.stage("features of frames", len(candidates.store))
+        groups = candidates_among(find_groups(graph))
+        with FeatureExtractor(laboratory, graph, groups, len(self.class_names)) as features:
+            excluded = labelled.thumbnails() if labelled else None
+            return choose_frames(candidates, features, options, excluded=excluded, progress=lambda _done: tick())
+
+    def _table(self, laboratory: Laboratory, graph: Graph, frames: CalibrationFrames) -> CalibrationTable:
+        """A finished table of the same graph, frames and engine, or a new one."""
+        model_sha256 = sha256_of(graph.serialized())
+        key = sha256_of(f"{model_sha256} {frames.calibration_sha256} {laboratory.engine}".encode())
+        place = self.request.cache / f"calibration-{key[:32]}.json" if self.request.cache else None
+        if place is not None and place.is_file():
+            with suppress(ConfigurationError, OSError):
+                table = parse_table(place.read_bytes(), str(place))
+                if (table.model_sha256, table.frames_sha256) == (model_sha256, frames.calibration_sha256):
+                    self.stage("calibration of an export before", 0)
+                    return table
+        tick = self.stage("calibrating", ticks_of(len(frames.calibration)))
+        groups = candidates_among(find_groups(graph))
+        table = calibrate(laboratory, graph, groups, frames, tick)
+        if place is not None:
+            with suppress(OSError):  # it would only have saved time
+                place.parent.mkdir(parents=True, exist_ok=True)
+                part = place.with_suffix(".part")
+                part.write_bytes(table_json(table))
+                part.replace(place)
+        return table
+
+    def _exam(self, laboratory: Laboratory, frames: CalibrationFrames, labelled: LabelledVerification | None) -> Exam:
+        model, spec = self.model, self.spec
+        judge = Judge(laboratory, model, spec.size_wh, spec.fit)
+        tick = self.stage("float on verification frames", 2 * (len(labelled.folder) if labelled else VERIFICATION))
+        if labelled:
+            references = judge.references(((pair.image, pair.label) for pair in labelled.folder), tick)
+        else:
+            references = judge.references(((image, None) for image in frames.verification), tick)
+        options = labelled.options if labelled else None
+        with model.opener(model.content, laboratory.engine, None, "fp32")() as engine:
+            float_result = compare(Segmenter(engine, spec.fit), references, options, tick)
+        names = labelled.names if labelled else tuple(self.class_names)
+        return Exam(references, float_result, options, self.request.budget, names, spec.fit)
+
+    def _variants(
+        self, quantized: QuantizedModel, samples: Sequence[tuple[Image, ClassMap]]
+    ) -> tuple[tuple[VariantSpec, ...], dict[str, bytes]]:
+        specs: list[VariantSpec] = []
+        members: dict[str, bytes] = {}
+        for target in quantized.targets:
+            if target.ships:
+                file = f"int8-{target.engine}.onnx"
+                members[file] = target.content
+                specs += [
+                    VariantSpec(
+                        name=f"int8-{target.engine}{ending}",
+                        file=file,
+                        precision="int8",
+                        targets=(target.engine,),
+                        accuracy={target.engine: self._accuracy(target, upsampling, samples)},
+                        upsampling=upsampling,
+                    )
+                    for ending, upsampling in self.model.forms().items()
+                ]
+        if quantized.master is not None:
+            members[MASTER_FILE] = quantized.master
+            specs.append(
+                VariantSpec(name="int8", file=MASTER_FILE, precision="int8", targets=("tensorrt",), accuracy={})
+            )
+        return tuple(specs), members
+
+    def _accuracy(
+        self, target: TargetResult, upsampling: UpsamplingSpec | None, samples: Sequence[tuple[Image, ClassMap]]
+    ) -> AccuracySpec:
+        with self.model.opener(target.content, target.engine, upsampling)() as engine:
+            equal = [float((predict(engine, image).class_map == wanted).mean()) for image, wanted in samples]
+        found = target.comparison
+        return AccuracySpec(
+            frames=found.frames,
+            agreement=round(found.agreement, 6),
+            disagreement=round(found.disagreement, 6),
+            mean_iou=None if found.mean_iou is None else round(found.mean_iou, 6),
+            samples=round(float(np.mean(equal)), 6) if equal else None,
+        )
+
+
+def _are_probabilities(content: bytes, head: Head) -> bool:
+    graph = Graph(content).model.graph  # fusing may have taken a softmax at the end out
+    return source_of(graph, head.output, ("Transpose", "Identity", "Resize")).op_type in PROBABILITIES
+
+
+def _facts(frames: CalibrationFrames, labelled: LabelledVerification | None) -> dict[str, Any]:
+    return {
+        "source": frames.source,
+        "counts": str(frames.counts),
+        "calibration": list(frames.calibration_numbers),
+        "calibration_sha256": frames.calibration_sha256,
+        "verification": f"{len(labelled.folder)} labelled pictures" if labelled else list(frames.verification_numbers),
+        "verification_sha256": None if labelled else frames.verification_sha256,
+        "gap": None if labelled else frames.gap,
+    }

@@ -1,0 +1,146 @@
+"""The report of a quantization: everything that was measured, as plain values and as one page."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from vidseg.calibration.gate import Comparison, worst_class
+from vidseg.export.int8 import TargetResult
+from vidseg.export.quantization import Quantization
+from vidseg.runtime.engines.candidates import machine_fingerprint
+
+TARGET_NOTES = {
+    "budget": "it loses more than the budget",
+    "slow": "it is no faster than float here",
+}
+
+
+def report_document(found: Quantization) -> dict[str, Any]:
+    """All of it as plain values for JSON. Times are of the machine that it names."""
+    model, exam = found.model, found.exam
+    best = found.best
+    return {
+        "format": 1,
+        "verdict": found.verdict,
+        "chosen": best.engine if best else None,
+        "int8_share_of_macs": round(model.share_of_macs(best.groups), 4) if best else 0.0,
+        "machine": machine_fingerprint(),
+        "budget": asdict(exam.budget),
+        "frames": found.frames,
+        "classes": list(exam.names),
+        "float": _comparison(exam.float_result),
+        "targets": {target.engine: _target(found, target) for target in model.targets},
+        "candidates": [{"groups": count, "faults": lines} for count, lines in model.tried],
+        "groups": _groups(found),
+        "plan": msgspec.to_builtins(found.plan),
+    }
+
+
+def report_lines(found: Quantization) -> list[str]:
+    """The outcome in a few lines for a terminal."""
+    model, best = found.model, found.best
+    if best is None:
+        lines = ["Verdict: float. " + (_reason_for_float(found))]
+    else:
+        share = model.share_of_macs(best.groups)
+        gain = _fastest(best, "float") / _fastest(best, "int8")
+        times = f"{gain:.2f} times the speed of float in {best.engine}"
+        lines = [f"Verdict: {found.verdict}. {share:.0%} of the multiply-adds in INT8, {times}"]
+    for target in model.targets:
+        loss = _loss(found, target)
+        state = "written" if target.ships else f"not written: {_reason(target)}"
+        times = f"float {_fastest(target, 'float'):.1f} ms, INT8 {_fastest(target, 'int8'):.1f} ms"
+        lines.append(f"{target.engine}: {times}, {loss}; {state}")
+    return lines
+
+
+def _reason_for_float(found: Quantization) -> str:
+    if not found.model.accurate:
+        return "No set of INT8 layers keeps the accuracy."
+    return "INT8 " + " and ".join(sorted({_reason(target) for target in found.model.targets})) + "."
+
+
+def _reason(target: TargetResult) -> str:
+    return TARGET_NOTES["budget" if target.faults else "slow"]
+
+
+def _loss(found: Quantization, target: TargetResult) -> str:
+    reference, comparison = found.exam.float_result, target.comparison
+    if reference.mean_iou is None or comparison.mean_iou is None:
+        return f"{comparison.disagreement:.2%} of the pixels differ where float is sure"
+    return f"mean IoU {comparison.mean_iou:.4f} for {reference.mean_iou:.4f}"
+
+
+def _fastest(target: TargetResult, kind: str) -> float:
+    return min(ms for name, ms in target.latency_ms.items() if name.startswith(kind))
+
+
+def _target(found: Quantization, target: TargetResult) -> dict[str, Any]:
+    worst, drop = worst_class(target.comparison, found.exam.float_result)
+    return {
+        "written": target.ships,
+        "reason": None if target.ships else _reason(target),
+        "faults": list(target.faults),
+        "int8_share_of_macs": round(found.model.share_of_macs(target.groups), 4),
+        "groups": len(target.groups),
+        "float_because_no_gain": list(target.useless),
+        "latency_ms": {name: round(ms, 3) for name, ms in target.latency_ms.items()},
+        "worst_class": None if worst is None else {"name": found.exam.names[worst], "drop_points": round(drop, 3)},
+        **_comparison(target.comparison),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "frames": comparison.frames,
+        "agreement": round(comparison.agreement, 6),
+        "disagreement": round(comparison.disagreement, 6),
+        "mean_iou": _number(comparison.mean_iou),
+        "iou": None if comparison.iou is None else [_number(value) for value in comparison.iou],
+        "boundary_f": _number(comparison.boundary_f),
+        "worst_frame": int(comparison.frame_disagreement.argmax()),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else round(float(value), 6)
+
+
+def _groups(found: Quantization) -> list[dict[str, Any]]:
+    """Every group with its noise, range and where it is quantized or why not."""
+    model = found.model
+    noise = {group.name: group for group in model.noise}
+    return [
+        {
+            "name": group.name,
+            "operator": group.operator,
+            "depthwise": group.depthwise,
+            "macs": group.macs,
+            "signal_to_noise_db": _number(noise[group.name].signal_to_noise_db) if group.name in noise else None,
+            "one_off": _number(noise[group.name].one_off) if group.name in noise else None,
+            "ranges": {
+                tensor: {"method": model.table.tensors[tensor].method, "amax": model.table.tensors[tensor].chosen}
+                for tensor in group.inputs
+                if tensor in model.table.tensors
+            },
+            "bias_shifted": group.name in model.shifts,
+            "int8_in": [target.engine for target in model.targets if group.name in target.groups],
+            "float_because": _why_float(found, group.name),
+        }
+        for group in model.groups
+    ]
+
+
+def _why_float(found: Quantization, name: str) -> str | None:
+    model = found.model
+    if name not in model.candidates:
+        return "too narrow, too small, or without a weight: nothing to gain"
+    if name not in model.accurate:
+        return "it costs too much accuracy"
+    if any(name not in target.groups for target in model.targets):
+        return "it gains nothing in some engine, or costs too much accuracy there"
+    return None
