@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +21,7 @@ from vidseg.export.fuse import fuse
 from vidseg.export.head import find_head
 from vidseg.export.int8 import FloatModel, Stage
 from vidseg.export.labels import Label, check_count, colored, read_labels
-from vidseg.export.model import LoadedModel, load_model
+from vidseg.export.model import LoadedModel, check_packages, load_model
 from vidseg.export.quantization import BundleQuantizer, Quantization, QuantizationRequest, float_model_of
 from vidseg.export.report import report_document, report_lines
 from vidseg.export.report_page import report_page
@@ -143,7 +142,7 @@ def export_model(
         ConfigurationError: class names or the place of the bundle do not fit, or a package is missing.
         SourceError: the frames cannot be read.
     """
-    _check_extra()
+    check_packages()
     if os.path.realpath(request.out) == os.path.realpath(request.model):
         raise UsageError(f"{request.out} is the model itself", "", "Name another place for the bundle.")
     check_place(request.out, overwrite=request.overwrite)
@@ -221,14 +220,6 @@ def _report_members(
                 engines.append(stack.enter_context(model.opener(content, best.engine, None, precision)()))
         page = report_page(found, document, model.name, engines, classes)
     return {"report.json": json.dumps(document, indent=1).encode(), "report.html": page.encode()}
-
-
-def _check_extra() -> None:
-    missing = [module for module in ("onnx", "onnx_ir", "onnxslim") if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ConfigurationError(
-            "exporting needs more packages", f"no {', '.join(missing)}", 'Install them: pip install "vidseg[export]".'
-        )
 
 
 def _loaded(request: ExportRequest, log: Callable[[str], None]) -> LoadedModel:

@@ -6,6 +6,7 @@ and constants folded.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -16,7 +17,7 @@ from vidseg.export.opset import MIN_OPSET, NEWEST_OPSET, expanded, lowered, opse
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE, SCORES
 from vidseg.runtime.engines.graph import INPUT
-from vidseg.runtime.errors import ModelError
+from vidseg.runtime.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
     import onnx
@@ -68,7 +69,7 @@ def load_model(path: Path, size_wh: tuple[int, int] | None, name: str | None = N
     Raises:
         ModelError: missing, damaged, with an unknown operator, or with inputs that are no single image.
     """
-    model, checksum = _read(path)
+    model, checksum = read_onnx(path)
     shown = name or str(path)
     _check_operators(shown, model)
     _take_weights_off_inputs(model)
@@ -139,7 +140,25 @@ def _shape(value: Any) -> Any:
     return value.type.tensor_type.shape.dim
 
 
-def _read(path: Path) -> tuple[onnx.ModelProto, str]:
+def check_packages() -> None:
+    """Refuse to go on without the packages that making graphs needs.
+
+    Raises:
+        ConfigurationError: one is missing.
+    """
+    missing = [module for module in ("onnx", "onnx_ir", "onnxslim") if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ConfigurationError(
+            "exporting needs more packages", f"no {', '.join(missing)}", 'Install them: pip install "vidseg[export]".'
+        )
+
+
+def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
+    """An ONNX file with its external weights, unchecked, and the sha256 of all of it.
+
+    Raises:
+        ModelError: missing, too large, or no ONNX model.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 

@@ -26,10 +26,11 @@ from vidseg.export.laboratory import FeatureExtractor, Laboratory
 from vidseg.export.model import LoadedModel, source_of
 from vidseg.export.plan import Plan
 from vidseg.export.references import Judge, LabelledVerification, labelled_verification
+from vidseg.export.rtx import RtxOptions, build_rtx
 from vidseg.export.search import Exam
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.engines import predict
-from vidseg.runtime.errors import ConfigurationError, UsageError
+from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
 from vidseg.runtime.frame import ClassMap, Image
 from vidseg.runtime.geometry import placement_of
 from vidseg.runtime.manifest import AccuracySpec, InputSpec, UpsamplingSpec, VariantSpec
@@ -53,6 +54,7 @@ class QuantizationRequest:
             of `frames_uri` are held out.
         budget: what may be lost.
         plan: which groups to quantize, recorded by an export before; None to find out.
+        compute_capabilities: to compile for with TensorRT-RTX, 86 for 8.6, so that its plans can be audited.
         cache: folder for finished calibration tables, so that an interrupted export goes on; None for none.
     """
 
@@ -64,6 +66,7 @@ class QuantizationRequest:
     ignore: int = 255
     budget: Budget = field(default_factory=Budget)
     plan: Plan | None = None
+    compute_capabilities: tuple[int, ...] = ()
     cache: Path | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class Quantization:
         variants: for the manifest, with the members that they name.
         members: content by path.
         plan: to do the same again.
+        compiled: what TensorRT-RTX made of it, a document a compute capability, or why it refuses it; empty where
+            nobody asked.
     """
 
     model: QuantizedModel
@@ -90,6 +95,7 @@ class Quantization:
     variants: tuple[VariantSpec, ...]
     members: dict[str, bytes]
     plan: Plan
+    compiled: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> TargetResult | None:
@@ -173,7 +179,8 @@ class BundleQuantizer:
             accurate=quantized.accurate,
             targets={target.engine: target.groups for target in quantized.targets},
         )
-        return Quantization(quantized, facts, exam, variants, members | {TABLE: table_json(table)}, plan)
+        members[TABLE] = table_json(table)
+        return Quantization(quantized, facts, exam, variants, members, plan, self._compiled(quantized))
 
     def _fitted(self, image: Image) -> Image:
         placement = placement_of((image.shape[1], image.shape[0]), self.spec.size_wh, self.spec.fit)
@@ -263,6 +270,33 @@ class BundleQuantizer:
             )
         return tuple(specs), members
 
+    def _compiled(self, quantized: QuantizedModel) -> dict[str, Any]:
+        """Plans for GPUs that are not here: measured and thrown away."""
+        capabilities = self.request.compute_capabilities
+        if not capabilities:
+            return {}
+        if quantized.master is None:
+            return {"refused": "There is no INT8 graph to compile."}
+        self.stage("compiling with TensorRT-RTX", 0)
+        options = RtxOptions(name=self.model.name, compute_capabilities=capabilities)
+        try:
+            build = build_rtx(quantized.master, options)
+        except (ModelError, EngineError) as error:
+            return {"refused": str(error)}
+        return {
+            "version": build.version,
+            "plans": [
+                {
+                    "compute_capability": plan.compute_capability,
+                    "build_s": round(plan.build_s, 2),
+                    "plan_bytes": plan.plan_bytes,
+                    "audit": None if plan.audit is None else plan.audit.document(),
+                    "summary": None if plan.audit is None else plan.audit.text().splitlines()[0],
+                }
+                for plan in build.plans
+            ],
+        }
+
     def _accuracy(
         self, target: TargetResult, upsampling: UpsamplingSpec | None, samples: Sequence[tuple[Image, ClassMap]]
     ) -> AccuracySpec:
@@ -285,7 +319,7 @@ def _are_probabilities(content: bytes, head: Head) -> bool:
 
 def _facts(frames: CalibrationFrames, labelled: LabelledVerification | None) -> dict[str, Any]:
     return {
-        "source": frames.source,
+        "source": frames.source if "://" in frames.source else Path(frames.source).name,
         "counts": str(frames.counts),
         "calibration": list(frames.calibration_numbers),
         "calibration_sha256": frames.calibration_sha256,

@@ -36,6 +36,7 @@ def report_document(found: Quantization) -> dict[str, Any]:
         "targets": {target.engine: _target(found, target) for target in model.targets},
         "candidates": [{"groups": count, "faults": lines} for count, lines in model.tried],
         "groups": _groups(found),
+        "tensorrt_rtx": found.compiled,
         "plan": msgspec.to_builtins(found.plan),
     }
 
@@ -55,6 +56,11 @@ def report_lines(found: Quantization) -> list[str]:
         state = "written" if target.ships else f"not written: {_reason(target)}"
         times = f"float {_fastest(target, 'float'):.1f} ms, INT8 {_fastest(target, 'int8'):.1f} ms"
         lines.append(f"{target.engine}: {times}, {loss}; {state}")
+    for plan in found.compiled.get("plans", ()):
+        what = "this version's log cannot be audited" if plan["audit"] is None else plan["summary"]
+        lines.append(f"TensorRT-RTX: plan of {plan['plan_bytes'] / 2**20:.1f} MiB. {what}")
+    if "refused" in found.compiled:
+        lines.append(f"TensorRT-RTX: {found.compiled['refused']}")
     return lines
 
 

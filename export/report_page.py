@@ -56,6 +56,7 @@ def report_page(
         _targets(document),
         _classes(document),
         _pictures(found, engines, classes) if engines else "",
+        _plans(document),
         _noise(document),
     ]
     return (
@@ -110,6 +111,23 @@ def _classes(document: dict[str, Any]) -> str:
 
 def _iou(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _plans(document: dict[str, Any]) -> str:
+    compiled = document["tensorrt_rtx"]
+    if not compiled:
+        return ""
+    lines = (
+        [compiled["refused"]]
+        if "refused" in compiled
+        else [
+            f"{plan['summary'] or 'no audit'}; plan of {plan['plan_bytes'] / 2**20:.1f} MiB, built in {plan['build_s']} s"
+            for plan in compiled["plans"]
+        ]
+    )
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    version = html.escape(compiled.get("version", ""))
+    return f"<h2>TensorRT-RTX {version}, compiled with no GPU</h2><ul>{items}</ul>"
 
 
 def _noise(document: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +18,18 @@ class Received:
     """The first signal that came, or None."""
 
     number: signal.Signals | None = None
+
+
+@contextmanager
+def signals_set(stop: threading.Event) -> Iterator[None]:
+    """While this is open, SIGINT and SIGTERM set an event instead of ending the process. Main thread only."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, lambda _number, _frame: stop.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

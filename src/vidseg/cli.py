@@ -6,26 +6,23 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from vidseg.export_commands import export, lint, record_calib
 from vidseg.options import (
     BundleArgument,
-    ColorChoice,
     ColorsChoice,
     EngineChoice,
     EngineOption,
-    FitChoice,
     JsonOption,
     ViewChoice,
-    numbers_of,
-    size_of,
     thread_counts_of,
 )
+from vidseg.progress import progress_bar
 from vidseg.runtime.errors import StopTimeoutError, VidsegError
 
 if TYPE_CHECKING:
@@ -245,7 +242,7 @@ def evaluate(
     dataset = labelled_folder(images, labels)
     ready = engine_for(opened, engine.value, _memory(), trials=False)
     segmenter = Segmenter(ready, opened.manifest.input.fit)
-    with segmenter, _progress("pictures", len(dataset)) as advance:
+    with segmenter, progress_bar("pictures", len(dataset)) as advance:
         report = evaluate(segmenter, dataset, names, EvaluationOptions(ignore, mapping), advance)
     print(json.dumps(report_document(report)) if as_json else report_text(report))
 
@@ -267,7 +264,7 @@ def bench_command(
 
     opened = open_bundle(bundle)
     counts = thread_counts_of(threads)
-    with _progress("measured", 1) as advance:
+    with progress_bar("measured", 1) as advance:
         rows = bench(opened, candidates_of(opened, counts), BenchOptions(seconds), advance)
     chosen = fastest(rows, _memory().recall(opened))
     print(json.dumps(bench_document(rows, chosen), indent=2) if as_json else bench_text(rows, chosen))
@@ -293,68 +290,5 @@ def _memory() -> ChoiceMemory:
     return ChoiceMemory(user_cache_folder(os.environ))
 
 
-@contextmanager
-def _progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal; gives a callable that takes the number done."""
-    if not sys.stderr.isatty():
-        yield lambda _done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)
-
-
-@app.command()
-def export(
-    model: Annotated[
-        str,
-        typer.Argument(help="An ONNX file, or package.module:function of a PyTorch model.", show_default=False),
-    ],
-    out: Annotated[Path, typer.Option(help="The bundle: X.vidseg makes one file, another name a folder.")],
-    weights: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="State dict of a PyTorch model; none where its function loads the weights."),
-    ] = None,
-    size: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Width and height of the input, as 480x360; needed where the model leaves it open."),
-    ] = None,
-    labels: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Class names: a known set, or a file with one per line and optional #rrggbb."),
-    ] = None,
-    scale: Annotated[str, typer.Option(help="Factor of the 8 bit values; may be a fraction.")] = "1/255",
-    mean: Annotated[str, typer.Option(help="Subtracted after scaling: one number, or three with commas.")] = "0",
-    std: Annotated[str, typer.Option(help="Divided by, after the mean: one number, or three.")] = "1",
-    color: Annotated[ColorChoice, typer.Option(help="Channel order that the model takes.")] = ColorChoice.rgb,
-    fit: Annotated[FitChoice, typer.Option(help="How a frame is laid on the input.")] = FitChoice.stretch,
-    output: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Name of the output, where there are several."),
-    ] = None,
-    frames: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Video or folder to check the export on; the rendered street where none is given."),
-    ] = None,
-    samples: Annotated[bool, typer.Option(help="Keep 8 of these frames in the bundle.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-) -> None:
-    """Make a bundle of an ONNX or PyTorch model, and check it against the original pixel by pixel."""
-    from vidseg.export.exporter import ExportRequest, export_model
-
-    request = ExportRequest(
-        model=model, out=out, weights=weights, size_wh=size_of(size), labels=labels, color=color.value,
-        scale=numbers_of("--scale", scale)[0], mean=numbers_of("--mean", mean), std=numbers_of("--std", std),
-        fit=fit.value, output=output, frames=frames, samples=samples, overwrite=overwrite,
-    )  # fmt: skip
-    report = export_model(request, lambda line: print(line, file=sys.stderr))
-    for variant, engines in report.accuracy.items():
-        for name, accuracy in engines.items():
-            shown = f"{accuracy.agreement:.4%} of the pixels as the original's, on {accuracy.frames} frames"
-            print(f"{variant} in {name}: {shown}")
-    if not report.own_frames:
-        print("Checked on the rendered street. Give --frames for pictures of your own camera.")
-    print(f"Wrote {report.out}")
+for command, function in (("export", export), ("lint", lint), ("record-calib", record_calib)):
+    app.command(command)(function)

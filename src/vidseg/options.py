@@ -70,6 +70,17 @@ def thread_counts_of(text: str) -> list[int | None]:
     return [int(part) for part in text.split(",")]
 
 
+def capabilities_of(text: str) -> tuple[int, ...]:
+    """The compute capabilities of `--rtx`, as 86 for 8.6; none where it is empty.
+
+    Raises:
+        UsageError: it is no list of numbers.
+    """
+    if text and not re.fullmatch(r"\d{2,3}(,\d{2,3})*", text):
+        raise UsageError("--rtx is a list of compute capabilities", text, "Write 8.6 and 12.0 as 86,120.")
+    return tuple(int(part) for part in text.split(",")) if text else ()
+
+
 def size_of(text: str | None) -> tuple[int, int] | None:
     """Width and height of `--size`.
 
