@@ -47,6 +47,8 @@ class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         model_sha256: of the float graph that was watched.
         frames_sha256: of all pixels that it saw, in order.
         frames: how many.
+        equalization: what each channel of an activation was divided by before it was watched, by its name; see
+            `vidseg.export.equalize`.
         tensors: by the activation's name.
     """
 
@@ -54,6 +56,7 @@ class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     model_sha256: Sha256
     frames_sha256: Sha256
     frames: Annotated[int, msgspec.Meta(ge=1)]
+    equalization: dict[str, tuple[float, ...]] = {}
     tensors: dict[str, TensorRange]
 
     def amax(self) -> dict[str, float]:

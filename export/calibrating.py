@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidseg.calibration.frames import CalibrationFrames
+from vidseg.calibration.observers import Extremes
 from vidseg.calibration.ranges import METHODS, candidate_ranges
 from vidseg.calibration.table import FORMAT, CalibrationTable, TensorRange
-from vidseg.export.frames import every
+from vidseg.export.equalize import equalized, factors_for, find_sites
+from vidseg.export.frames import Indexed, every
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
 from vidseg.export.laboratory import Laboratory, Tick, extremes_of, histograms_of, watched_tensors
 from vidseg.export.lowering import CPU_WEIGHT_LEVELS
 from vidseg.export.quantize import Ranges
-from vidseg.export.refine import MEAN, POWER, error_name, with_mean_errors, with_range_errors
+from vidseg.export.refine import ERROR, MEAN, POWER, error_name, with_group_errors, with_range_errors
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.frame import Image
 
@@ -40,16 +42,22 @@ def calibrate(
         tick: called after each frame of each pass.
     """
     images = frames.calibration
+    model_sha256 = sha256_of(graph.serialized())
     tensors = watched_tensors(groups)
     extremes = extremes_of(laboratory, graph, tensors, images, tick)
+    factors = _helpful_factors(laboratory, graph, groups, extremes, images)
+    if factors:
+        graph = equalized(graph, factors)
+        extremes = extremes_of(laboratory, graph, tensors, images, tick)
     histograms = histograms_of(laboratory, graph, extremes, images, tick)
     candidates = {tensor: candidate_ranges(histogram) for tensor, histogram in histograms.items()}
     methods = _best_methods(graph, groups, candidates, every(images, RANGE_FRAMES), tick)
     return CalibrationTable(
         format=FORMAT,
-        model_sha256=sha256_of(graph.serialized()),
+        model_sha256=model_sha256,
         frames_sha256=frames.calibration_sha256,
         frames=len(images),
+        equalization={tensor: tuple(found.tolist()) for tensor, found in factors.items()},
         tensors={
             tensor: TensorRange(
                 amax={method: float(np.float32(value)) for method, value in candidates[tensor].items()},
@@ -59,6 +67,38 @@ def calibrate(
             for tensor in tensors
         },
     )
+
+
+def _helpful_factors(
+    laboratory: Laboratory,
+    graph: Graph,
+    groups: Sequence[FusionGroup],
+    extremes: Mapping[str, Extremes],
+    images: Indexed[Image],
+) -> dict[str, NDArray[np.float32]]:
+    """Factors of the sites where equalizing lowers the error behind them, on frames of its own."""
+    by_name = {group.name: group for group in groups}
+    sites = [site for site in find_sites(graph) if site.tensor in extremes and set(site.behind) <= set(by_name)]
+    if not sites:
+        return {}
+    factors = {site.tensor: factors_for(graph, site, extremes[site.tensor]) for site in sites}
+    behind = [by_name[name] for site in sites for name in site.behind]
+    outputs = [group.name + ERROR for group in behind]
+    chosen = every(images, RANGE_FRAMES)
+    amax = {tensor: max(found.amax, 1e-30) for tensor, found in extremes.items()}
+    divided = dict(amax)
+    for site in sites:
+        found = extremes[site.tensor]
+        magnitudes = np.maximum(np.abs(found.low), np.abs(found.high))
+        divided[site.tensor] = max(float((magnitudes / factors[site.tensor]).max()), 1e-30)
+    totals = []
+    for variant, ranges in ((graph, amax), (equalized(graph, factors), divided)):
+        content = with_group_errors(variant, behind, ranges, CPU_WEIGHT_LEVELS)
+        totals.append(_sums(laboratory.values(content, outputs, chosen), outputs))
+    before, after = (
+        {site.tensor: sum(float(total[name + ERROR]) for name in site.behind) for site in sites} for total in totals
+    )
+    return {tensor: factors[tensor] for tensor in factors if after[tensor] < before[tensor]}
 
 
 def ticks_of(frames: int) -> int:
@@ -117,6 +157,7 @@ def bias_shifts(
     groups: Sequence[FusionGroup],
     amax: Mapping[str, float],
     images: Sequence[Image],
+    weight_levels: int,
 ) -> dict[str, NDArray[np.float32]]:
     """What quantizing each group takes off its output on average, by channel, where giving it back helps.
 
@@ -127,7 +168,7 @@ def bias_shifts(
     if len(images) < 2 or not groups:
         return {}
     outputs = [group.name + MEAN for group in groups]
-    content = with_mean_errors(graph, groups, amax, CPU_WEIGHT_LEVELS)
+    content = with_group_errors(graph, groups, amax, weight_levels)
     means = list(laboratory.values(content, outputs, images))
     measured = _sums(means[::2], outputs)
     held_out = _sums(means[1::2], outputs)

@@ -74,6 +74,13 @@ class Graph:
         value = self._values.get(tensor)
         return [dim or 0 for dim in dims_of(value)] if value is not None else []
 
+    def element_type(self, tensor: str) -> int:
+        """The type of a tensor's or weight's elements, of `TensorProto.DataType`; 0 where it is not known."""
+        if tensor in self._weights:
+            return int(self._weights[tensor].data_type)
+        value = self._values.get(tensor)
+        return int(value.type.tensor_type.elem_type) if value is not None else 0
+
     def is_weight(self, tensor: str) -> bool:
         """True for what is stored in the model."""
         return tensor in self._weights

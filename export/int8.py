@@ -7,7 +7,8 @@ budget, is not written.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,15 @@ from vidseg.calibration.gate import Comparison
 from vidseg.calibration.sensitivity import GroupNoise
 from vidseg.calibration.table import CalibrationTable
 from vidseg.export.calibrating import SHIFT_FRAMES, bias_shifts, ranges_of
+from vidseg.export.equalize import equalized
 from vidseg.export.frames import every
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups
+from vidseg.export.half import in_half
 from vidseg.export.laboratory import Laboratory, Tick
-from vidseg.export.lowering import ONNXRUNTIME, OPENVINO, for_openvino
+from vidseg.export.lowering import CPU_WEIGHT_LEVELS, ONNXRUNTIME, OPENVINO, for_openvino
 from vidseg.export.plan import Plan
-from vidseg.export.quantize import MASTER, QuantizedForm, Ranges, quantize
+from vidseg.export.quantize import MASTER, QuantizedForm, Ranges
 from vidseg.export.search import WORST, Exam, Search
 from vidseg.export.timing import families_of, latencies_ms, without_useless
 from vidseg.runtime.decoding import outputs_of
@@ -31,6 +34,7 @@ from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.candidates import installed_engines
 from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.engines.opening import EngineName, open_graph
+from vidseg.runtime.errors import ModelError
 from vidseg.runtime.frame import Image
 from vidseg.runtime.manifest import UpsamplingSpec
 
@@ -117,6 +121,23 @@ class TargetResult:
         return bool(self.groups) and not self.faults and self.gains
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MasterResult:
+    """The graphs for TensorRT: signed, weights of 8 bits, depthwise convolutions float, because it pads them fourfold.
+
+    Attributes:
+        content: float32 beside the quantized groups, for releases with precision flags.
+        half: float16 beside them, for strongly typed ones; None where a weight does not fit into it.
+        groups: names of the groups in it.
+        comparison: on the verification frames, in exact arithmetic.
+    """
+
+    content: bytes
+    half: bytes | None
+    groups: tuple[str, ...]
+    comparison: Comparison
+
+
 _KINDS = ("float", "int8")
 
 
@@ -133,7 +154,7 @@ class QuantizedModel:
         accurate: names of the groups within the budget.
         tried: number of quantized groups and faults of each candidate that the gate saw.
         targets: by engine.
-        master: the graph for TensorRT: signed, weights of 8 bits, depthwise float; None where no group is left.
+        master: for TensorRT; None where nothing is within the budget.
     """
 
     table: CalibrationTable
@@ -144,7 +165,7 @@ class QuantizedModel:
     accurate: tuple[str, ...]
     tried: Sequence[tuple[int, list[str]]]
     targets: Sequence[TargetResult]
-    master: bytes | None = field(default=None, repr=False)
+    master: MasterResult | None
 
     def share_of_macs(self, names: Sequence[str]) -> float:
         """Share of the network's multiply-adds that these groups do."""
@@ -193,12 +214,15 @@ class Quantizer:
             images: calibration frames at the input's size.
             plan: the groups, if they are known already.
         """
-        graph = Graph(self.model.content)
+        graph = equalized(Graph(self.model.content), self.table.equalization)
         groups = find_groups(graph)
         candidates = candidates_among(groups)
         measured = every(images, 2 * SHIFT_FRAMES)
         amax = self.table.amax()
-        shifts = bias_shifts(self.laboratory, graph, candidates, amax, measured)
+        shifts, master_shifts = (
+            bias_shifts(self.laboratory, graph, candidates, amax, measured, levels)
+            for levels in (CPU_WEIGHT_LEVELS, MASTER.weight_levels)
+        )
         ranges = ranges_of(self.table, shifts)
         search = self._search(graph, self.laboratory.engine)
         if plan is None:
@@ -219,7 +243,8 @@ class Quantizer:
             if chosen:
                 targets.append(self._target(own, chosen, useless, ranges, images[0]))
             search.tried += own.tried if own is not search else []
-        dense = [group for group in accurate if not group.depthwise]  # TensorRT pads depthwise ones fourfold
+        dense = [group for group in accurate if not group.depthwise]
+        master = self._master(graph, dense, noise, ranges_of(self.table, master_shifts))
         return QuantizedModel(
             table=self.table,
             groups=groups,
@@ -229,7 +254,7 @@ class Quantizer:
             accurate=tuple(group.name for group in accurate),
             tried=search.tried,
             targets=targets,
-            master=quantize(graph, dense, ranges, MASTER) if dense else None,
+            master=master,
         )
 
     def _search(self, graph: Graph, engine: EngineName) -> Search:
@@ -246,6 +271,24 @@ class Quantizer:
         names = {group.name for group in groups}
         order = [group for group in noise if group.name in names]
         return search.fewest_floats(order, groups, ranges, self.exam, self._exam_tick()) if groups else []
+
+    def _master(
+        self, graph: Graph, groups: Sequence[FusionGroup], noise: Sequence[GroupNoise], ranges: Ranges
+    ) -> MasterResult | None:
+        exact = Laboratory(self.model.name, "onnxruntime", exact=True)
+        search = Search(exact, graph, self.model.scores, self.model.axis, MASTER, lambda content: content)
+        if noise:
+            groups = self._still_accurate(search, noise, groups, ranges)
+        if not groups:
+            return None
+        content = search.content(groups, ranges)
+        tick = self.stage("verifying the graph for TensorRT", len(self.exam.references))
+        with open_graph(content, exact.engine, exact.options()) as engine:
+            comparison = self.exam.sit(engine, tick)
+        half = None
+        with suppress(ModelError):
+            half = in_half(content)
+        return MasterResult(content, half, tuple(group.name for group in groups), comparison)
 
     def _worthwhile(
         self, search: Search, groups: Sequence[FusionGroup], ranges: Ranges, image: Image

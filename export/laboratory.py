@@ -39,10 +39,16 @@ class Laboratory:
     Attributes:
         name: of the model, for messages.
         engine: the library.
+        exact: see `GraphOptions`.
     """
 
     name: str
     engine: EngineName
+    exact: bool = False
+
+    def options(self, fetch: Sequence[str] = (CLASS_MAP,)) -> GraphOptions:
+        """How graphs are loaded here."""
+        return GraphOptions(self.name, "int8", fetch=tuple(fetch), exact=self.exact)
 
     @classmethod
     def fastest(cls, name: str, content: bytes, image: Image) -> Laboratory:
@@ -71,7 +77,7 @@ class Laboratory:
         Raises:
             EngineError: the library refuses the graph, or fails.
         """
-        with open_graph(content, self.engine, GraphOptions(self.name, fetch=tuple(outputs))) as engine:
+        with open_graph(content, self.engine, self.options(outputs)) as engine:
             for image in images:
                 yield engine.enqueue(np.ascontiguousarray(image)[None]).result()
                 tick()
@@ -118,7 +124,7 @@ class FeatureExtractor:
         )
         outputs = (CLASS_MAP, *(tensor + ending for tensor in self._watched for ending in (LOW, HIGH)))
         content = with_extremes(graph, self._watched, keep=(CLASS_MAP,))
-        self._engine = open_graph(content, laboratory.engine, GraphOptions(laboratory.name, fetch=outputs))
+        self._engine = open_graph(content, laboratory.engine, laboratory.options(outputs))
 
     def __call__(self, image: Image) -> FrameFeatures:
         """Features of a picture at the input's size, (h, w, 3) uint8 BGR."""

@@ -13,7 +13,7 @@ import numpy as np
 from vidseg.calibration.candidates import CandidateFrames, read_candidates
 from vidseg.calibration.frame_store import FrameStore
 from vidseg.calibration.frames import CalibrationFrames, choose_frames
-from vidseg.calibration.gate import Budget, compare
+from vidseg.calibration.gate import Budget, Comparison, compare
 from vidseg.calibration.selection import SelectionOptions
 from vidseg.calibration.table import CalibrationTable, parse_table, table_json
 from vidseg.export.calibrating import calibrate, ticks_of
@@ -40,7 +40,10 @@ MAX_CANDIDATES = 200
 VERIFICATION = 48
 MIN_FRAMES = 8
 
-TABLE, MASTER_FILE = "calibration.json", "int8.onnx"
+TABLE = "calibration.json"
+
+EXACT = "exact"
+"""Where a device is not at hand: computed as written, in float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,11 +266,21 @@ class BundleQuantizer:
                     )
                     for ending, upsampling in self.model.forms().items()
                 ]
-        if quantized.master is not None:
-            members[MASTER_FILE] = quantized.master
-            specs.append(
-                VariantSpec(name="int8", file=MASTER_FILE, precision="int8", targets=("tensorrt",), accuracy={})
-            )
+        master = quantized.master
+        if master is not None:
+            accuracy = {EXACT: _accuracy_of(master.comparison, None)}
+            for name, content in (("int8", master.content), ("int8-fp16", master.half)):
+                if content is not None:
+                    members[f"{name}.onnx"] = content
+                    specs.append(
+                        VariantSpec(
+                            name=name,
+                            file=f"{name}.onnx",
+                            precision="int8",
+                            targets=("tensorrt",),
+                            accuracy=accuracy,
+                        )
+                    )
         return tuple(specs), members
 
     def _compiled(self, quantized: QuantizedModel) -> dict[str, Any]:
@@ -280,7 +293,7 @@ class BundleQuantizer:
         self.stage("compiling with TensorRT-RTX", 0)
         options = RtxOptions(name=self.model.name, compute_capabilities=capabilities)
         try:
-            build = build_rtx(quantized.master, options)
+            build = build_rtx(quantized.master.half or quantized.master.content, options)
         except (ModelError, EngineError) as error:
             return {"refused": str(error)}
         return {
@@ -302,14 +315,17 @@ class BundleQuantizer:
     ) -> AccuracySpec:
         with self.model.opener(target.content, target.engine, upsampling)() as engine:
             equal = [float((predict(engine, image).class_map == wanted).mean()) for image, wanted in samples]
-        found = target.comparison
-        return AccuracySpec(
-            frames=found.frames,
-            agreement=round(found.agreement, 6),
-            disagreement=round(found.disagreement, 6),
-            mean_iou=None if found.mean_iou is None else round(found.mean_iou, 6),
-            samples=round(float(np.mean(equal)), 6) if equal else None,
-        )
+        return _accuracy_of(target.comparison, float(np.mean(equal)) if equal else None)
+
+
+def _accuracy_of(found: Comparison, samples: float | None) -> AccuracySpec:
+    return AccuracySpec(
+        frames=found.frames,
+        agreement=round(found.agreement, 6),
+        disagreement=round(found.disagreement, 6),
+        mean_iou=None if found.mean_iou is None else round(found.mean_iou, 6),
+        samples=None if samples is None else round(samples, 6),
+    )
 
 
 def _are_probabilities(content: bytes, head: Head) -> bool:

@@ -42,12 +42,12 @@ def error_name(group: FusionGroup, position: int, number: int) -> str:
     return f"{group.name}/{position}/{number}{ERROR}"
 
 
-def with_mean_errors(
+def with_group_errors(
     graph: Graph, groups: Sequence[FusionGroup], amax: Mapping[str, float], weight_levels: int
 ) -> bytes:
     """A copy that gives, for each group, by how much its output is less when it is quantized by itself.
 
-    GROUP + MEAN is the mean by output channel, (channels_out,) float32.
+    GROUP + MEAN is the mean by output channel, (channels_out,) float32; GROUP + ERROR the sum of squares, a scalar.
     """
     writer = _Writer(graph)
     for group in groups:
@@ -63,6 +63,7 @@ def with_mean_errors(
         difference = writer.add("Sub", [group.name, output], group.name + "/difference")
         axes = [axis for axis in range(len(graph.shape(group.name))) if axis != _channel(graph, group.name)]
         writer.outputs.append(writer.add("ReduceMean", [difference], group.name + MEAN, axes=axes, keepdims=0))
+        writer.square_sum(difference, group.name + ERROR)
     return writer.serialized()
 
 

@@ -34,6 +34,7 @@ def report_document(found: Quantization) -> dict[str, Any]:
         "classes": list(exam.names),
         "float": _comparison(exam.float_result),
         "targets": {target.engine: _target(found, target) for target in model.targets},
+        "tensorrt": _master(found),
         "candidates": [{"groups": count, "faults": lines} for count, lines in model.tried],
         "groups": _groups(found),
         "tensorrt_rtx": found.compiled,
@@ -98,6 +99,14 @@ def _target(found: Quantization, target: TargetResult) -> dict[str, Any]:
         "worst_class": None if worst is None else {"name": found.exam.names[worst], "drop_points": round(drop, 3)},
         **_comparison(target.comparison),
     }
+
+
+def _master(found: Quantization) -> dict[str, Any] | None:
+    master = found.model.master
+    if master is None:
+        return None
+    share = round(found.model.share_of_macs(master.groups), 4)
+    return {"int8_share_of_macs": share, "groups": len(master.groups), **_comparison(master.comparison)}
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

@@ -117,14 +117,10 @@ def _plans(document: dict[str, Any]) -> str:
     compiled = document["tensorrt_rtx"]
     if not compiled:
         return ""
-    lines = (
-        [compiled["refused"]]
-        if "refused" in compiled
-        else [
-            f"{plan['summary'] or 'no audit'}; plan of {plan['plan_bytes'] / 2**20:.1f} MiB, built in {plan['build_s']} s"
-            for plan in compiled["plans"]
-        ]
-    )
+    lines = [compiled["refused"]] if "refused" in compiled else []
+    for plan in compiled.get("plans", ()):
+        size = f"plan of {plan['plan_bytes'] / 2**20:.1f} MiB, built in {plan['build_s']} s"
+        lines.append(f"{plan['summary'] or 'no audit'}; {size}")
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     version = html.escape(compiled.get("version", ""))
     return f"<h2>TensorRT-RTX {version}, compiled with no GPU</h2><ul>{items}</ul>"

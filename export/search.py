@@ -16,7 +16,6 @@ from vidseg.export.laboratory import Laboratory, Tick
 from vidseg.export.observe import with_outputs
 from vidseg.export.quantize import QuantizedForm, Ranges, quantize
 from vidseg.runtime.engines import Engine
-from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.engines.opening import open_graph
 from vidseg.runtime.frame import Image
 from vidseg.runtime.geometry import Fit
@@ -102,7 +101,7 @@ class Search:
 
         def passes(names: frozenset[str]) -> bool:
             content = self.content([by_name[name] for name in sorted(names)], ranges)
-            with open_graph(content, self.laboratory.engine, self._options()) as engine:
+            with open_graph(content, self.laboratory.engine, self.laboratory.options()) as engine:
                 lines = exam.faults(exam.sit(engine, tick))
             self.tried.append((len(names), lines))
             return not lines
@@ -110,9 +109,6 @@ class Search:
         macs = {group.name: group.macs for group in groups}
         kept = fewest_floats([group.name for group in order], passes, macs) or frozenset()
         return [group for group in groups if group.name in kept]
-
-    def _options(self) -> GraphOptions:
-        return GraphOptions(self.laboratory.name, "int8")
 
     def _scores(self, content: bytes, images: Sequence[Image]) -> list[NDArray[np.float32]]:
         return [values[self.scores] for values in self.laboratory.values(content, [self.scores], images)]

@@ -33,6 +33,7 @@ class GraphOptions:
         threads: of the library's pool; None for one a core.
         fetch: names of the outputs that are wanted; the others cost nothing.
         decode: see `Engine.decode`.
+        exact: quantized values are computed as written, in float, where the library can: slow, but the same everywhere.
     """
 
     name: str = "model"
@@ -40,6 +41,7 @@ class GraphOptions:
     threads: int | None = None
     fetch: tuple[str, ...] = (CLASS_MAP,)
     decode: Decoder = decode_class_map
+    exact: bool = False
 
 
 class GraphEngine(ABC):

@@ -43,6 +43,8 @@ class OnnxRuntimeEngine(GraphEngine):
         settings.log_severity_level = 4
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        if options.exact:
+            settings.add_session_config_entry("session.disable_quant_qdq", "1")
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
         try:
