@@ -157,6 +157,7 @@ def bias_shifts(
     groups: Sequence[FusionGroup],
     amax: Mapping[str, float],
     images: Sequence[Image],
+    *,
     weight_levels: int,
 ) -> dict[str, NDArray[np.float32]]:
     """What quantizing each group takes off its output on average, by channel, where giving it back helps.

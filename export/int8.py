@@ -220,7 +220,7 @@ class Quantizer:
         measured = every(images, 2 * SHIFT_FRAMES)
         amax = self.table.amax()
         shifts, master_shifts = (
-            bias_shifts(self.laboratory, graph, candidates, amax, measured, levels)
+            bias_shifts(self.laboratory, graph, candidates, amax, measured, weight_levels=levels)
             for levels in (CPU_WEIGHT_LEVELS, MASTER.weight_levels)
         )
         ranges = ranges_of(self.table, shifts)

@@ -14,8 +14,8 @@ from vidseg.export.quantization import Quantization
 from vidseg.runtime.engines.candidates import machine_fingerprint
 
 TARGET_NOTES = {
-    "budget": "it loses more than the budget",
-    "slow": "it is no faster than float here",
+    "budget": "loses more than the budget",
+    "slow": "is no faster than float here",
 }
 
 

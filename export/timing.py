@@ -13,6 +13,9 @@ from vidseg.runtime.engines import Engine, predict
 from vidseg.runtime.frame import Image
 
 ROUNDS = 12
+MAX_FAMILIES = 6
+"""That are timed one by one, those with most multiply-adds; the others together: each costs a second or more."""
+
 MIN_GAIN = 0.01
 """Of the whole network's time: what less a family of groups has to save to be worth its rounding."""
 
@@ -50,6 +53,13 @@ def families_of(groups: Iterable[FusionGroup]) -> dict[str, list[FusionGroup]]:
     return families
 
 
+def _largest(families: dict[str, list[FusionGroup]]) -> dict[str, list[FusionGroup]]:
+    order = sorted(families, key=lambda name: (-sum(group.macs for group in families[name]), name))
+    large, small = order[:MAX_FAMILIES], order[MAX_FAMILIES:]
+    rest = [group for name in small for group in families[name]]
+    return {name: families[name] for name in large} | ({"all smaller ones": rest} if rest else {})
+
+
 def without_useless(
     groups: Sequence[FusionGroup],
     opener: Callable[[Sequence[FusionGroup]], Callable[[], Engine]],
@@ -63,7 +73,7 @@ def without_useless(
     Returns:
         The groups that stay, and the names of the families that went.
     """
-    families = families_of(groups)
+    families = _largest(families_of(groups))
     if len(families) < 2:
         return list(groups), []
     rest = {name: [group for group in groups if group not in members] for name, members in families.items()}
