@@ -55,7 +55,10 @@ class FusionGroup:
 
 
 def find_groups(graph: Graph) -> tuple[FusionGroup, ...]:
-    """All groups of a graph, in topological order; products without a weight only where both sides are activations."""
+    """All groups of a graph, in topological order; products without a weight only where both sides are activations.
+
+    Products with a vector are none, nor what has a size that is not known.
+    """
     found = (_group(graph, node) for node in graph.nodes if node.op_type in OPERATORS)
     return tuple(group for group in found if group is not None)
 
@@ -67,13 +70,13 @@ def total_macs(groups: tuple[FusionGroup, ...]) -> int:
 
 def _group(graph: Graph, node: Any) -> FusionGroup | None:
     left, right = node.input[0], node.input[1]
-    if graph.is_weight(left) and graph.is_weight(right):
-        return None
     swapped = node.op_type == "MatMul" and graph.is_weight(left)
     data, other = (right, left) if swapped else (left, right)
+    if graph.is_weight(data):
+        return None
     weight = other if graph.is_weight(other) else None
     shape, output = graph.shape(other), graph.shape(node.output[0])
-    if not shape or not output or not all(output):
+    if min(len(shape), len(graph.shape(data))) < 2 or not output or not all(output):  # vectors have no channels
         return None
     channels_in, channels_out, macs, positions = _size(node, shape, output, graph.shape(data), swapped=swapped)
     group = attribute_of(node, "group", 1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from numpy.typing import NDArray
 
 from vidseg.export.opset import MIN_OPSET, NEWEST_OPSET, expanded, lowered, opset_of, raised
+from vidseg.export.unpool import without_indices
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE, SCORES
 from vidseg.runtime.engines.graph import INPUT
@@ -293,6 +294,7 @@ def _prepared(shown: str, original: onnx.ModelProto) -> onnx.ModelProto:
     try:
         model = onnxslim.slim(expanded(raised(model)))
         model = lowered(onnx.shape_inference.infer_shapes(model, data_prop=True))
+        model = without_indices(model)
         model.ir_version = min(max(model.ir_version, MIN_IR), MAX_IR)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model)

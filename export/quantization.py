@@ -75,6 +75,10 @@ class QuantizationRequest:
     def __post_init__(self) -> None:
         if not 1 <= self.frames <= 10_000:
             raise UsageError("calibration takes 1 to 10000 frames", str(self.frames))
+        if (self.images is None) != (self.labels is None) or (self.mapping is not None and self.images is None):
+            raise UsageError(
+                "labelled pictures need both folders", "one of them", "Give --verify-images and --verify-labels."
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidseg.export.graph import Graph
+from vidseg.export.graph import Graph, attribute_of
 from vidseg.export.groups import FusionGroup
 
 LEVELS = 127
@@ -26,7 +26,8 @@ class Ranges:
     Attributes:
         amax: largest magnitude by activation; what lies beyond is clipped.
         positive: activations that were never below zero.
-        bias_shift: what is added to the bias of a group, (channels_out,) float32, by the group's name.
+        bias_shift: what is added to the output of a group through its bias, (channels_out,) float32, by the group's
+            name; not where the bias is computed.
     """
 
     amax: Mapping[str, float]
@@ -76,6 +77,9 @@ def quantize(graph: Graph, groups: Collection[FusionGroup], ranges: Ranges, form
     return quantized.serialized()
 
 
+_ENDINGS = ("scale", "zero_point", "quantized", "dequantized", "bias")
+
+
 class _Writer:
     """Adds Q/DQ pairs; each activation has one pair, whoever reads it."""
 
@@ -85,6 +89,10 @@ class _Writer:
         self._form = form
         self._pairs: dict[str, list[Any]] = {}  # by the activation
         self._weights: dict[str, Any] = {}  # DequantizeLinear by name of its output
+        self._slash = "/"  # before what is added to names, and more of them where names of the model end like that
+        names = (*(tensor.name for tensor in graph.model.graph.initializer), *(name for node in graph.nodes for name in node.output))
+        while any(name.endswith(tuple(self._slash + ending for ending in _ENDINGS)) for name in names):
+            self._slash += "/"
 
     def quantize_group(self, node: Any, group: FusionGroup) -> None:
         """Let a group's node, and the addition behind it, read dequantized values."""
@@ -121,14 +129,14 @@ class _Writer:
     def _activation(self, tensor: str) -> str:
         import onnx
 
-        output = f"{tensor}/dequantized"
+        output = f"{tensor}{self._slash}dequantized"
         if tensor not in self._pairs:
             scale, zero_point = self._scale_of(tensor)
             parameters = [
-                self._graph.set_weight(f"{tensor}/scale", scale),
-                self._graph.set_weight(f"{tensor}/zero_point", zero_point),
+                self._graph.set_weight(f"{tensor}{self._slash}scale", scale),
+                self._graph.set_weight(f"{tensor}{self._slash}zero_point", zero_point),
             ]
-            middle = f"{tensor}/quantized"
+            middle = f"{tensor}{self._slash}quantized"
             self._pairs[tensor] = [
                 onnx.helper.make_node("QuantizeLinear", [tensor, *parameters], [middle], name=middle),
                 onnx.helper.make_node("DequantizeLinear", [middle, *parameters], [output], name=output),
@@ -151,7 +159,7 @@ class _Writer:
         values = self._graph.weight(group.weight).astype(np.float32)
         axis = channel_axis(node, values.ndim, group.weight)
         quantized, scale = quantize_weight(values, axis, self._form.weight_levels)
-        output = f"{group.weight}/dequantized" + ("" if axis is None else f"/{axis}")
+        output = f"{group.weight}{self._slash}dequantized" + ("" if axis is None else f"/{axis}")
         if output not in self._weights:
             parameters = [
                 self._graph.set_weight(f"{output}/int8", quantized),
@@ -165,8 +173,13 @@ class _Writer:
         return output
 
     def _shift_bias(self, node: Any, shift: NDArray[np.float32]) -> None:
-        name = f"{node.output[0]}/bias"
-        if len(node.input) > 2 and node.input[2]:
+        name = f"{node.output[0]}{self._slash}bias"
+        beta = attribute_of(node, "beta", 1.0)  # Gemm weighs its bias
+        has_bias = len(node.input) > 2 and node.input[2]
+        if not beta or (has_bias and not self._graph.is_weight(node.input[2])):
+            return
+        shift = np.asarray(shift / beta, np.float32)
+        if has_bias:
             shift = self._graph.weight(node.input[2]).astype(np.float32) + shift
             node.input[2] = self._graph.set_weight(name, shift)
         else:
@@ -175,8 +188,6 @@ class _Writer:
 
 def channel_axis(node: Any, dimensions: int, weight: str) -> int | None:
     """The axis of a weight's output channels; None where engines take one scale for all: a grouped ConvTranspose."""
-    from vidseg.export.graph import attribute_of
-
     if node.op_type == "Conv":
         return 0
     if node.op_type == "ConvTranspose":

@@ -19,7 +19,6 @@ from vidseg.export.int8 import FloatModel
 from vidseg.export.laboratory import Laboratory, Tick
 from vidseg.export.observe import with_outputs
 from vidseg.runtime.decoding import CLASS_MAP
-from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import UNKNOWN, ClassMap, Image
 from vidseg.runtime.geometry import Fit, Placement, placement_of
 
@@ -52,13 +51,10 @@ def labelled_verification(
     """The labelled pictures that a caller names; None where there are none.
 
     Raises:
-        UsageError: one of the two folders is missing in the call.
         DatasetError, ConfigurationError: they do not fit.
     """
-    if images is None and labels is None and mapping is None:
-        return None
     if images is None or labels is None:
-        raise UsageError("labelled pictures need both folders", "one of them", "Give --verify-images, --verify-labels.")
+        return None
     ids = tuple(range(len(class_names))) if mapping is None else read_mapping(mapping, class_names)
     names = label_names(class_names, ids)
     table = (*ids, *[UNKNOWN] * (256 - len(ids)))
