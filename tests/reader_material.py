@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from tests.export.models import ModelSpec, write_model
+from tests.export.models import write_wide_model
 from vidseg.runtime.frame import UNKNOWN
 from vidseg.runtime.sources.street.code import code_height
 from vidseg.runtime.sources.street.render import Street
@@ -18,7 +18,7 @@ CLIP_FRAMES = 30
 
 def write(folder: Path) -> None:
     """Put `model.onnx`, `classes.txt`, `clip.mp4`, `images/` and `labels/` into a folder."""
-    write_model(folder / "model.onnx", ModelSpec(size_wh=SIZE_WH, stride=8, classes=7))
+    write_wide_model(folder / "model.onnx", SIZE_WH, classes=7)
     (folder / "classes.txt").write_text("sky\nroad\npavement\nbuilding\ntree\ncar\nperson\n")
     write_clip(folder / "clip.mp4")
     street = Street(11, SIZE_WH)
@@ -32,7 +32,7 @@ def write(folder: Path) -> None:
 
 
 def write_clip(path: Path, frames: int = CLIP_FRAMES, size_wh: tuple[int, int] = SIZE_WH, seed: int = 11) -> Path:
-    """A clip of the rendered street, H.264, 30 frames a second."""
+    """A clip of a fast drive through the rendered street, H.264, 30 frames a second."""
     import av
 
     street = Street(seed, size_wh)
@@ -41,7 +41,7 @@ def write_clip(path: Path, frames: int = CLIP_FRAMES, size_wh: tuple[int, int] =
         stream.width, stream.height = size_wh
         stream.pix_fmt = "yuv420p"
         for index in range(frames):
-            picture = av.VideoFrame.from_ndarray(street.render(index, index / 30)[0], format="bgr24")
+            picture = av.VideoFrame.from_ndarray(street.render(index, index / 4)[0], format="bgr24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path

@@ -100,3 +100,43 @@ def _add_head(nodes: list[Any], spec: ModelSpec) -> str:
 
 def _tensor(name: str, values: np.ndarray[Any, Any]) -> Any:
     return onnx.numpy_helper.from_array(values.astype(np.float32), name)
+
+
+def write_wide_model(path: Path, size_wh: tuple[int, int], classes: int = 4) -> Path:
+    """Write a model that can be quantized: 16 to 32 channels, depthwise, a skip, logits at stride 2, upsampled."""
+    dice = np.random.default_rng(3)
+    weights: list[Any] = []
+
+    def weight(name: str, *shape: int) -> str:
+        fan_in = float(np.prod(shape[1:])) if len(shape) > 1 else 10.0
+        values = dice.normal(0, 1 / np.sqrt(fan_in), shape).astype(np.float32)
+        weights.append(onnx.numpy_helper.from_array(values, name))
+        return name
+
+    def conv(data: str, out: str, channels: tuple[int, int], stride: int = 1, group: int = 1) -> Any:
+        names = [weight(f"{out}_w", channels[1], channels[0] // group, 3, 3), weight(f"{out}_b", channels[1])]
+        return helper.make_node("Conv", [data, *names], [out], pads=[1] * 4, strides=[stride] * 2, group=group)
+
+    nodes = [
+        conv("input", "c0", (3, 16), 2),
+        helper.make_node("Relu", ["c0"], ["r0"]),
+        conv("r0", "c1", (16, 32)),
+        helper.make_node("PRelu", ["c1", weight("slope", 32, 1, 1)], ["r1"]),
+        conv("r1", "c2", (32, 32), group=32),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+        conv("r2", "c3", (32, 32)),
+        helper.make_node("Add", ["c3", "r1"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["r3"]),
+        conv("r3", "c4", (32, 16)),
+        conv("c4", "coarse", (16, classes)),
+        helper.make_node("Resize", ["coarse", "", "", "sizes"], ["logits"], mode="linear"),
+    ]
+    weights.append(onnx.numpy_helper.from_array(np.array([1, classes, size_wh[1], size_wh[0]], np.int64), "sizes"))
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, size_wh[1], size_wh[0]])
+        for name, channels in (("input", 3), ("logits", classes))
+    ]
+    graph = helper.make_graph(nodes, "model", values[:1], values[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return path

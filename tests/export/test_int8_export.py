@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
 
+from tests.export.models import write_wide_model
 from vidseg.calibration.gate import Budget
 from vidseg.calibration.table import parse_table
 from vidseg.export.exporter import ExportRequest, export_model
@@ -32,50 +32,10 @@ SIZE_WH = (96, 64)
 CALIB = "scene://street?pace=max&fps=1&frames=60&size=96x64&noise=0"
 
 
-def _model(path: Path) -> Path:
-    """Sixteen channels, a residual addition, logits at stride 2 that are upsampled: every kind of group that counts."""
-    dice = np.random.default_rng(3)
-    weights: list[Any] = []
-
-    def weight(name: str, *shape: int) -> str:
-        fan_in = float(np.prod(shape[1:])) if len(shape) > 1 else 10.0
-        values = dice.normal(0, 1 / np.sqrt(fan_in), shape).astype(np.float32)
-        weights.append(onnx.numpy_helper.from_array(values, name))
-        return name
-
-    def conv(data: str, out: str, channels: tuple[int, int], stride: int = 1, group: int = 1) -> Any:
-        names = [weight(f"{out}_w", channels[1], channels[0] // group, 3, 3), weight(f"{out}_b", channels[1])]
-        return helper.make_node("Conv", [data, *names], [out], pads=[1] * 4, strides=[stride] * 2, group=group)
-
-    nodes = [
-        conv("input", "c0", (3, 16), 2),
-        helper.make_node("Relu", ["c0"], ["r0"]),
-        conv("r0", "c1", (16, 32)),
-        helper.make_node("PRelu", ["c1", weight("slope", 32, 1, 1)], ["r1"]),
-        conv("r1", "c2", (32, 32), group=32),
-        helper.make_node("Relu", ["c2"], ["r2"]),
-        conv("r2", "c3", (32, 32)),
-        helper.make_node("Add", ["c3", "r1"], ["sum"]),
-        helper.make_node("Relu", ["sum"], ["r3"]),
-        conv("r3", "c4", (32, 16)),
-        conv("c4", "coarse", (16, 4)),
-        helper.make_node("Resize", ["coarse", "", "", "sizes"], ["logits"], mode="linear"),
-    ]
-    weights.append(onnx.numpy_helper.from_array(np.array([1, 4, SIZE_WH[1], SIZE_WH[0]], np.int64), "sizes"))
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, SIZE_WH[1], SIZE_WH[0]])
-        for name, channels in (("input", 3), ("logits", 4))
-    ]
-    graph = helper.make_graph(nodes, "model", values[:1], values[1:], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(path))
-    return path
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int8")
-    _model(folder / "model.onnx")
+    write_wide_model(folder / "model.onnx", SIZE_WH)
     (folder / "names.txt").write_text("one\ntwo\nthree\nfour\n")
     return folder
 
