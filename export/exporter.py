@@ -214,7 +214,7 @@ def _report_members(
 ) -> dict[str, bytes]:
     with ExitStack() as stack:
         engines = []
-        best = found.best or next(iter(found.model.targets), None)
+        best = found.best or next((target for target in found.model.targets if target.groups), None)
         if pictures and best is not None:
             for content, precision in ((model.content, "fp32"), (best.content, "int8")):
                 engines.append(stack.enter_context(model.opener(content, best.engine, None, precision)()))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups
 from vidseg.export.half import in_half
 from vidseg.export.laboratory import Laboratory, Tick
-from vidseg.export.lowering import CPU_WEIGHT_LEVELS, ONNXRUNTIME, OPENVINO, for_openvino
+from vidseg.export.lowering import CPU_WEIGHT_LEVELS, ONNXRUNTIME, OPENVINO, for_onnxruntime, for_openvino
 from vidseg.export.plan import Plan
 from vidseg.export.quantize import MASTER, QuantizedForm, Ranges
 from vidseg.export.search import WORST, Exam, Search
@@ -45,7 +47,7 @@ MIN_FAMILY_SHARE = 0.002
 
 FORMS: dict[EngineName, tuple[QuantizedForm, Callable[[bytes], bytes]]] = {
     "openvino": (OPENVINO, for_openvino),
-    "onnxruntime": (ONNXRUNTIME, lambda content: content),
+    "onnxruntime": (ONNXRUNTIME, for_onnxruntime),
 }
 
 Stage = Callable[[str, int], Tick]
@@ -93,7 +95,7 @@ class TargetResult:
 
     Attributes:
         engine: the target.
-        content: the quantized graph.
+        content: the quantized graph; empty where no group is left.
         groups: names of the groups in it.
         comparison: on the verification frames.
         faults: what is beyond the budget; empty where it passes.
@@ -112,8 +114,11 @@ class TargetResult:
     @property
     def gains(self) -> bool:
         """True where it is faster than every float form in this engine."""
-        fastest = {kind: min(ms for name, ms in self.latency_ms.items() if name.startswith(kind)) for kind in _KINDS}
-        return fastest["int8"] < fastest["float"]
+        return self.fastest_ms("int8") < self.fastest_ms("float")
+
+    def fastest_ms(self, kind: Literal["float", "int8"]) -> float:
+        """The least latency of the variants of a kind; infinity where there is none."""
+        return min((ms for name, ms in self.latency_ms.items() if name.startswith(kind)), default=inf)
 
     @property
     def ships(self) -> bool:
@@ -136,9 +141,6 @@ class MasterResult:
     half: bytes | None
     groups: tuple[str, ...]
     comparison: Comparison
-
-
-_KINDS = ("float", "int8")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,8 +242,7 @@ class Quantizer:
             else:
                 chosen = accurate if own is search else self._still_accurate(own, noise, accurate, ranges)
                 chosen, useless = self._worthwhile(own, chosen, ranges, images[0])
-            if chosen:
-                targets.append(self._target(own, chosen, useless, ranges, images[0]))
+            targets.append(self._target(own, chosen, useless, ranges, images[0]))
             search.tried += own.tried if own is not search else []
         dense = [group for group in accurate if not group.depthwise]
         master = self._master(graph, dense, noise, ranges_of(self.table, master_shifts))
@@ -305,13 +306,19 @@ class Quantizer:
         self, search: Search, groups: Sequence[FusionGroup], useless: Sequence[str], ranges: Ranges, image: Image
     ) -> TargetResult:
         engine = search.laboratory.engine
-        content = search.content(groups, ranges)
-        with self.model.opener(content, engine, None)() as opened:
-            comparison = self.exam.sit(opened, self.stage(f"verifying {engine}", len(self.exam.references)))
-        openers = {}
-        for ending, upsampling in self.model.forms().items():
-            openers[f"float{ending}"] = self.model.opener(self.model.content, engine, upsampling, "fp32")
-            openers[f"int8{ending}"] = self.model.opener(content, engine, upsampling)
+        content, comparison = b"", self.exam.float_result
+        openers = {
+            f"float{ending}": self.model.opener(self.model.content, engine, upsampling, "fp32")
+            for ending, upsampling in self.model.forms().items()
+        }
+        if groups:
+            content = search.content(groups, ranges)
+            with self.model.opener(content, engine, None)() as opened:
+                comparison = self.exam.sit(opened, self.stage(f"verifying {engine}", len(self.exam.references)))
+            openers |= {
+                f"int8{ending}": self.model.opener(content, engine, upsampling)
+                for ending, upsampling in self.model.forms().items()
+            }
         return TargetResult(
             engine=engine,
             content=content,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vidseg.export.graph import Graph
+from vidseg.export.graph import Graph, attribute_of
 from vidseg.export.groups import MIN_CHANNELS, OPERATORS, find_groups
 from vidseg.export.quantize import channel_axis
 
@@ -97,9 +97,25 @@ def lint(content: bytes) -> list[Finding]:
     Args:
         content: a serialized ONNX model.
     """
-    graph = Graph(content)
+    graph = _parsed(content)
     findings = [finding for check in _CHECKS for finding in check(graph)]
     return sorted(findings, key=lambda finding: finding.rule.level != "error")
+
+
+def _parsed(content: bytes) -> Graph:
+    """With the values of Constant nodes as weights: exporters write either, and engines see no difference."""
+    import onnx
+
+    graph = Graph(content)
+    nodes = []
+    for node in graph.nodes:
+        value = attribute_of(node, "value") if node.op_type == "Constant" else None
+        if value is None:
+            nodes.append(node)
+        else:
+            graph.set_weight(node.output[0], onnx.numpy_helper.to_array(value))
+    graph.replace_nodes(nodes)
+    return graph
 
 
 def _pairs(graph: Graph) -> Iterator[tuple[Any, Any]]:
@@ -127,8 +143,8 @@ def _check_parameters(graph: Graph) -> Iterator[Finding]:
         scale = _constant(graph, node.input[1])
         if scale is None:
             yield Finding(SCALE, name, "a scale that is computed")
-        elif scale.dtype != np.float32 or not np.isfinite(scale).all() or not (scale > 0).all():
-            yield Finding(SCALE, name, f"{scale.dtype}, smallest {scale.min():g}")
+        elif scale.dtype != np.float32 or not scale.size or not np.isfinite(scale).all() or not (scale > 0).all():
+            yield Finding(SCALE, name, f"{scale.dtype}, smallest {scale.min():g}" if scale.size else "none")
         if len(node.input) < 3 or not node.input[2]:
             yield Finding(EXPLICIT, name, "none")
             continue
@@ -174,6 +190,8 @@ def _check_weights(graph: Graph) -> Iterator[Finding]:
                 continue
             if values.dtype == np.int8 and values.size and values.min() == -128:
                 yield Finding(RANGE, source.input[0], "-128")
+            if values.ndim < 2:  # a vector has no channels
+                continue
             stand_in = _with_input(node, position, "weight")
             axis = channel_axis(stand_in, values.ndim, "weight")
             found = None if scale is None or scale.ndim == 0 else _axis_of(source, values.ndim)
@@ -191,8 +209,6 @@ def _with_input(node: Any, position: int, name: str) -> Any:
 
 
 def _axis_of(node: Any, dimensions: int) -> int:
-    from vidseg.export.graph import attribute_of
-
     return int(attribute_of(node, "axis", 1)) % dimensions
 
 
@@ -252,7 +268,7 @@ _CHECKS: tuple[Callable[[Graph], Iterator[Finding]], ...] = (
 
 def quantized_products(content: bytes) -> tuple[int, int]:
     """How many convolutions and products read dequantized values on both sides, and how many there are."""
-    graph = Graph(content)
+    graph = _parsed(content)
     nodes = [node for node in graph.nodes if node.op_type in OPERATORS]
     quantized = [
         node for node in nodes if all(getattr(graph.producer(tensor), "op_type", "") == DQ for tensor in node.input[:2])

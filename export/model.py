@@ -31,6 +31,7 @@ PREFIX = "vidseg_"
 
 MIN_IR, MAX_IR = 7, 8
 MAX_BYTES = 2_000_000_000  # of a protobuf message
+MAX_SLIMS = 8
 _STANDARD = ("", "ai.onnx")
 
 
@@ -284,7 +285,6 @@ def _fix_size(shown: str, image: Any, layout: Layout, size_wh: tuple[int, int] |
 
 def _prepared(shown: str, original: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
-    import onnxslim
 
     model = onnx.ModelProto()
     model.CopyFrom(original)
@@ -292,7 +292,7 @@ def _prepared(shown: str, original: onnx.ModelProto) -> onnx.ModelProto:
         value.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     try:
-        model = onnxslim.slim(expanded(raised(model)))
+        model = _slimmed(expanded(raised(model)))
         model = lowered(onnx.shape_inference.infer_shapes(model, data_prop=True))
         model = without_indices(model)
         model.ir_version = min(max(model.ir_version, MIN_IR), MAX_IR)
@@ -307,6 +307,19 @@ def _prepared(shown: str, original: onnx.ModelProto) -> onnx.ModelProto:
             _first_line(error),
             f"Export it with opset {NEWEST_OPSET}.",
         ) from error
+    return model
+
+
+def _slimmed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constants folded and dead nodes gone, as often as that changes something: one call ends after ten rounds, too few
+    for the chains of Shape, Slice and Concat that attention has."""
+    import onnxslim
+
+    for _ in range(MAX_SLIMS):
+        before = len(model.graph.node)
+        model = onnxslim.slim(model)
+        if len(model.graph.node) == before:
+            break
     return model
 
 

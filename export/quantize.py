@@ -90,7 +90,10 @@ class _Writer:
         self._pairs: dict[str, list[Any]] = {}  # by the activation
         self._weights: dict[str, Any] = {}  # DequantizeLinear by name of its output
         self._slash = "/"  # before what is added to names, and more of them where names of the model end like that
-        names = (*(tensor.name for tensor in graph.model.graph.initializer), *(name for node in graph.nodes for name in node.output))
+        names = (
+            *(tensor.name for tensor in graph.model.graph.initializer),
+            *(name for node in graph.nodes for name in node.output),
+        )
         while any(name.endswith(tuple(self._slash + ending for ending in _ENDINGS)) for name in names):
             self._slash += "/"
 

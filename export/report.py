@@ -49,14 +49,16 @@ def report_lines(found: Quantization) -> list[str]:
         lines = ["Verdict: float. " + (_reason_for_float(found))]
     else:
         share = model.share_of_macs(best.groups)
-        gain = _fastest(best, "float") / _fastest(best, "int8")
+        gain = best.fastest_ms("float") / best.fastest_ms("int8")
         times = f"{gain:.2f} times the speed of float in {best.engine}"
         lines = [f"Verdict: {found.verdict}. {share:.0%} of the multiply-adds in INT8, {times}"]
     for target in model.targets:
         loss = _loss(found, target)
         state = "written" if target.ships else f"not written: {_reason(target)}"
-        times = f"float {_fastest(target, 'float'):.1f} ms, INT8 {_fastest(target, 'int8'):.1f} ms"
-        lines.append(f"{target.engine}: {times}, {loss}; {state}")
+        times = f"float {target.fastest_ms('float'):.1f} ms"
+        if target.groups:
+            times += f", INT8 {target.fastest_ms('int8'):.1f} ms, {loss}"
+        lines.append(f"{target.engine}: {times}; {state}")
     for plan in found.compiled.get("plans", ()):
         what = "this version's log cannot be audited" if plan["audit"] is None else plan["summary"]
         lines.append(f"TensorRT-RTX: plan of {plan['plan_bytes'] / 2**20:.1f} MiB. {what}")
@@ -80,10 +82,6 @@ def _loss(found: Quantization, target: TargetResult) -> str:
     if reference.mean_iou is None or comparison.mean_iou is None:
         return f"{comparison.disagreement:.2%} of the pixels differ where float is sure"
     return f"mean IoU {comparison.mean_iou:.4f} for {reference.mean_iou:.4f}"
-
-
-def _fastest(target: TargetResult, kind: str) -> float:
-    return min(ms for name, ms in target.latency_ms.items() if name.startswith(kind))
 
 
 def _target(found: Quantization, target: TargetResult) -> dict[str, Any]:

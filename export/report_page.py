@@ -151,7 +151,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _pictures(found: Quantization, engines: Sequence[Engine], classes: Sequence[ClassSpec]) -> str:
-    best = found.best or next(iter(found.model.targets), None)
+    best = found.best or next((target for target in found.model.targets if target.groups), None)
     if best is None:
         return ""
     worst = np.argsort(-best.comparison.frame_disagreement, kind="stable")[:WORST_FRAMES]

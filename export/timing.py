@@ -16,9 +16,6 @@ ROUNDS = 12
 MAX_FAMILIES = 6
 """That are timed one by one, those with most multiply-adds; the others together: each costs a second or more."""
 
-MIN_GAIN = 0.01
-"""Of the whole network's time: what less a family of groups has to save to be worth its rounding."""
-
 
 def latencies_ms(
     openers: Mapping[str, Callable[[], Engine]], image: Image, rounds: int = ROUNDS, block: int = 3
@@ -78,7 +75,7 @@ def without_useless(
         return list(groups), []
     rest = {name: [group for group in groups if group not in members] for name, members in families.items()}
     times = latencies_ms({"all": opener(groups), **{name: opener(some) for name, some in rest.items()}}, image, 6, 2)
-    useless = [name for name in families if times[name] < times["all"] * (1 + MIN_GAIN)]
+    useless = [name for name in families if times[name] <= times["all"]]
     if not useless:
         return list(groups), []
     kept = [group for name, members in families.items() if name not in useless for group in members]

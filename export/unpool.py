@@ -58,7 +58,7 @@ def without_indices(model: ModelProto) -> ModelProto:
             pixels.replace_all_uses_with(unpooled)
     RemoveUnusedNodesPass()(rewritten)
     for pool in winners:
-        if not any(indices.uses() for indices in pool.outputs[1:]):
+        if not any(indices.uses() or indices.is_graph_output() for indices in pool.outputs[1:]):
             pool.resize_outputs(1)
     return ir.to_proto(rewritten)
 
@@ -97,7 +97,7 @@ class _Windows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Unpooling:
-    """A ScatterND that puts `values`, one for each window of `pool`, where the windows' winners were."""
+    """A ScatterND that puts `values`, one for each window of `pool` in a row, where the windows' winners were."""
 
     scatter: ir.Node
     pool: ir.Node
@@ -186,13 +186,14 @@ def _write_unpooling(to: _Writer, unpooling: _Unpooling, winner: ir.Value) -> ir
         [divmod(offset - pad, stride) for offset in range(kernel)]  # cells behind the window's own, pixel in the cell
         for kernel, pad in zip(windows.kernel, windows.pads, strict=True)
     ]
-    moved = _Moved(to, windows, steps, unpooling.values, winner)
+    values = to.add("Reshape", unpooling.values, to.weight([1, windows.channels, *windows.grid]))
+    moved = _Moved(to, windows, steps, values, winner)
     choices = {pixel: to.weight(np.float32(0)) for pixel in product(range(stride), range(stride))}
     for number, (y, x) in reversed(list(enumerate(windows.offsets))):  # the later window has the smaller offset
         (down, row), (right, column) = steps[0][y], steps[1][x]
-        values, winners = moved.by(down, right)
+        candidates, winners = moved.by(down, right)
         here = to.add("Equal", winners, to.weight(np.float32(number)))
-        choices[row, column] = to.add("Where", here, values, choices[row, column])
+        choices[row, column] = to.add("Where", here, candidates, choices[row, column])
     return _write_interleaved(to, windows, choices)
 
 
@@ -249,10 +250,10 @@ def _unpooling_of(scatter: ir.Node) -> _Unpooling | None:
     if pool is None or windows is None:
         return None
     size = (1, windows.channels, *windows.size)
-    zeros, values = _constant(background), _before_reshaping(updates, _shape(pool.outputs[0]))
+    zeros = _constant(background)
     results = tuple(node.outputs[0] for node in scatter.outputs[0].consumers())
     if (
-        values is None
+        updates is None
         or zeros is None
         or zeros.shape != (prod(size),)
         or zeros.any()
@@ -261,7 +262,7 @@ def _unpooling_of(scatter: ir.Node) -> _Unpooling | None:
         or not {node.op_type for node in scatter.outputs[0].consumers()} <= set(_KEEPING_ORDER)
     ):
         return None
-    return _Unpooling(scatter, pool, windows, values, results)
+    return _Unpooling(scatter, pool, windows, updates, results)
 
 
 def _pool_of(indices: ir.Value | None) -> ir.Node | None:
@@ -275,7 +276,7 @@ def _pool_of(indices: ir.Value | None) -> ir.Node | None:
     moved: NDArray[Any] = np.zeros(1, np.int64)
     while indices is not None and (node := indices.producer()) is not None:
         if node.op_type == "MaxPool":
-            return node if indices is node.outputs[-1] and len(node.outputs) == 2 and not moved.any() else None
+            return node if _gives_indices(node, indices) and not moved.any() else None
         if node.op_type in {"Add", "Sub"}:
             step = _constant(node.inputs[1])
             if step is None or not _shape(indices) or _shape(node.inputs[0]) != _shape(indices):
@@ -285,6 +286,10 @@ def _pool_of(indices: ir.Value | None) -> ir.Node | None:
             return None
         indices = node.inputs[0]
     return None
+
+
+def _gives_indices(pool: ir.Node, value: ir.Value | None) -> bool:
+    return len(pool.outputs) == 2 and value is pool.outputs[1]
 
 
 def _windows_of(pool: ir.Node) -> _Windows | None:
@@ -318,21 +323,15 @@ def _windows_of(pool: ir.Node) -> _Windows | None:
     return windows if inside else None
 
 
-def _before_reshaping(value: ir.Value | None, shape: tuple[int, ...]) -> ir.Value | None:
-    while value is not None and _shape(value) != shape:
-        node = value.producer()
-        value = node.inputs[0] if node is not None and node.op_type in _KEEPING_ORDER else None
-    return value
-
-
 def _constant(value: ir.Value | None) -> NDArray[Any] | None:
     """A weight, or what is as good as one: the indices of a pooling of single pixels, or a part of them."""
     node = value.producer() if value is not None else None
     if value is not None and value.const_value is not None:
         return value.const_value.numpy()
-    if node is not None and node.op_type == "MaxPool" and value is node.outputs[-1]:
+    if node is not None and node.op_type == "MaxPool":
         plain = prod(_attribute(node, "kernel_shape", [0])) == 1 and _shape(value) == _shape(node.inputs[0])
-        return np.arange(prod(_shape(value))).reshape(_shape(value)) if plain else None
+        counted = _gives_indices(node, value) and not _attribute(node, "storage_order", 0)
+        return np.arange(prod(_shape(value))).reshape(_shape(value)) if plain and counted else None
     return _sliced(node) if node is not None and node.op_type == "Slice" else None
 
 
