@@ -84,7 +84,7 @@ class Comparison:
     @property
     def mean_iou(self) -> float | None:
         """Mean over the classes that are there; None without labels."""
-        return None if self.iou is None else float(np.nanmean(self.iou))
+        return None if self.iou is None or np.isnan(self.iou).all() else float(np.nanmean(self.iou))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +151,13 @@ def faults(found: Comparison, reference: Comparison, budget: Budget, class_names
         budget: see `Budget`.
         class_names: of the label ids, for the messages.
     """
-    if found.iou is None or reference.iou is None or found.mean_iou is None or reference.mean_iou is None:
+    drop = _mean_drop(found, reference)
+    if drop is None:
         percent = found.disagreement * 100
-        if percent > budget.max_disagreement:
+        if not percent <= budget.max_disagreement:  # not a number: of no frame
             return [f"{percent:.2f} % of the pixels differ where float is sure, {budget.max_disagreement} % may"]
         return []
     lines = []
-    drop = (reference.mean_iou - found.mean_iou) * 100
     if drop > budget.max_miou_drop:
         lines.append(f"mean IoU falls by {drop:.2f} points, {budget.max_miou_drop} may")
     worst, class_drop = worst_class(found, reference)
@@ -165,6 +165,18 @@ def faults(found: Comparison, reference: Comparison, budget: Budget, class_names
         name = class_names[worst] if worst < len(class_names) else f"class {worst}"
         lines.append(f"IoU of {name} falls by {class_drop:.2f} points, {budget.max_class_drop} may")
     return lines
+
+
+def _mean_drop(found: Comparison, reference: Comparison) -> float | None:
+    """By how much mean IoU falls over the labelled classes, in points; None where nothing is labelled.
+
+    One pixel decides whether a class without labels has an IoU, of 0, or none: means of different classes would be
+    compared.
+    """
+    if found.iou is None or reference.iou is None or reference.class_shares is None:
+        return None
+    there = reference.class_shares > 0
+    return float((reference.iou[there] - found.iou[there]).mean() * 100) if there.any() else None
 
 
 def worst_class(found: Comparison, reference: Comparison) -> tuple[int | None, float]:

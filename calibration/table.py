@@ -16,7 +16,7 @@ from vidseg.calibration.ranges import LEVELS
 from vidseg.runtime.errors import ConfigurationError
 
 FORMAT = 1
-Amax = Annotated[float, msgspec.Meta(ge=0)]
+Amax = Annotated[float, msgspec.Meta(ge=0, le=3.4e38)]  # fits a float32
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -65,9 +65,11 @@ class CalibrationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 def table_json(table: CalibrationTable) -> bytes:
-    """The table as JSON, tensors sorted: the same table gives the same bytes."""
-    ordered = msgspec.structs.replace(table, tensors=dict(sorted(table.tensors.items())))
-    return msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n"
+    """The table as JSON, names sorted: the same table gives the same bytes."""
+    return msgspec.json.format(_ENCODER.encode(table), indent=1) + b"\n"
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def parse_table(content: bytes, origin: str) -> CalibrationTable:
@@ -78,7 +80,7 @@ def parse_table(content: bytes, origin: str) -> CalibrationTable:
     """
     try:
         table = msgspec.json.decode(content, type=CalibrationTable)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{origin}: not a calibration table", str(error), "Calibrate again.") from error
     if table.format != FORMAT:
         raise ConfigurationError(f"{origin}: not a calibration table of format {FORMAT}", f"format {table.format}")
@@ -91,6 +93,7 @@ def parse_table(content: bytes, origin: str) -> CalibrationTable:
 
 
 _CACHE_ALGORITHM = "EntropyCalibration2"
+_SMALLEST = 2.0**-126  # of the normal float32 numbers
 
 
 def tensorrt_cache(amax: Mapping[str, float], version: str = "8600") -> str:
@@ -101,7 +104,8 @@ def tensorrt_cache(amax: Mapping[str, float], version: str = "8600") -> str:
         version: of TensorRT, as 8600 for 8.6.0; it reads caches of its own version only.
     """
     lines = [f"TRT-{version}-{_CACHE_ALGORITHM}"]
-    lines += [f"{name}: {struct.pack('>f', value / LEVELS).hex()}" for name, value in sorted(amax.items())]
+    scales = {name: max(value / LEVELS, _SMALLEST) for name, value in amax.items()}  # of 0 there is no inverse
+    lines += [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in sorted(scales.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -111,8 +115,8 @@ def parse_tensorrt_cache(text: str, origin: str) -> dict[str, float]:
     Raises:
         ConfigurationError: it is none.
     """
-    lines = text.splitlines()
-    if not lines or not lines[0].startswith("TRT-"):
+    lines = text.removesuffix("\n").split("\n")  # splitlines() would break names
+    if not lines[0].startswith("TRT-"):
         raise ConfigurationError(f"{origin}: not a calibration cache of TensorRT", f"{text[:20]!r}")
     amax: dict[str, float] = {}
     for number, line in enumerate(lines[1:], start=2):

@@ -54,8 +54,8 @@ def for_openvino(content: bytes) -> bytes:
 def for_onnxruntime(content: bytes) -> bytes:
     """Write each GELU as one operator of ONNX Runtime's own, before it takes them apart.
 
-    It moves DequantizeLinear behind what only moves values, once for each reader; the parts of a GELU then read different
-    tensors and are no longer recognized (seen in 1.31: a transformer's INT8 graph 5 % slower). GELU is
+    It moves DequantizeLinear behind what only moves values, once for each reader; the parts of a GELU then read
+    different tensors and are no longer recognized (seen in 1.31: a transformer's INT8 graph 5 % slower). GELU is
     x (1 + erf(x / sqrt 2)) / 2: Hendrycks and Gimpel, Gaussian error linear units, 2016.
     """
     import onnx

@@ -1,4 +1,4 @@
-"""Small graphs of the contract, one for each kind of thing that can be quantized, with the ranges of their activations."""
+"""Small graphs of the contract, one for each kind of operator that can be quantized, and the ranges in them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -16,6 +17,7 @@ from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups
 from vidseg.export.laboratory import Laboratory, extremes_of, watched_tensors
 from vidseg.export.quantize import Ranges
+from vidseg.runtime.engines.graph import INPUT
 from vidseg.runtime.engines.opening import EngineName
 from vidseg.runtime.frame import Image
 
@@ -150,7 +152,9 @@ def _matmul(draw: Drawing) -> str:
 
 def _matmul_left(draw: Drawing) -> str:
     width, height = SIZE_WH
-    shapes = [draw.weight(np.array(shape, np.int64)) for shape in ([1, WIDTH, width * height], [1, WIDTH, height, width])]
+    shapes = [
+        draw.weight(np.array(shape, np.int64)) for shape in ([1, WIDTH, width * height], [1, WIDTH, height, width])
+    ]
     planes = draw.node("Reshape", [draw.stem(), shapes[0]])
     return draw.node("Reshape", [draw.node("MatMul", [draw.random(WIDTH, WIDTH), planes]), shapes[1]])
 
@@ -234,6 +238,15 @@ def run(content: bytes, output: str, frames: Sequence[Image], engine: EngineName
     """What a graph gives for each frame, stacked."""
     laboratory = Laboratory("test", engine)
     return np.stack([values[output] for values in laboratory.values(content, [output], frames)])
+
+
+def exactly(content: bytes, output: str, frames: Sequence[Image]) -> NDArray[Any]:
+    """The same in ONNX Runtime as the graph is written: float between the pairs, no 8-bit kernels that may saturate."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return np.stack([session.run([output], {INPUT: image[None]})[0] for image in frames])
 
 
 def noise_share(found: NDArray[Any], wanted: NDArray[Any]) -> float:

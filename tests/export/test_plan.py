@@ -1,0 +1,65 @@
+"""A recorded plan that is read as another one makes another model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidseg.export.plan import Plan, read_plan
+from vidseg.runtime.errors import ConfigurationError
+
+PLAN = Plan(laboratory="openvino", accurate=("a", "b"), targets={"openvino": ("a", "b"), "onnxruntime": ("a",)})
+names = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=4).map(tuple)
+engines = st.sampled_from(["openvino", "onnxruntime"])
+
+
+@given(st.builds(Plan, laboratory=engines, accurate=names, targets=st.dictionaries(engines, names)))
+def test_a_plan_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> None:
+    path = tmp_path_factory.getbasetemp() / "plan.json"
+    path.write_bytes(msgspec.json.encode(plan))
+    assert read_plan(path) == plan
+    path.write_bytes(msgspec.json.encode({"verdict": "int8", "plan": plan}))
+    assert read_plan(path) == plan
+
+
+def plain(**changes: Any) -> str:
+    return json.dumps(msgspec.to_builtins(PLAN) | changes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"plan": null}',
+        "[" * 100_000,
+        plain(laboratory="tensorrt"),
+        plain(accurate="a"),
+        plain(accurate=[1]),
+        plain(targets={"abacus": []}),
+        plain(surprise=1),
+        '{"plan": {"plan": {}}}',
+        b"\xff\xfe".decode("latin-1"),
+    ],
+)
+def test_what_is_no_plan_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigurationError, match=r"plan\.json: not a plan") as caught:
+        read_plan(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(ConfigurationError, match="not a plan"):
+            read_plan(path)
