@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from vidseg.export.graph import attribute_of
+from vidseg.export.graph import attribute_of, dims_of
 from vidseg.export.head import Head
-from vidseg.export.model import Layout, LoadedModel, constant_of, dims_of, source_of
+from vidseg.export.model import Layout, LoadedModel, constant_of, source_of
 from vidseg.runtime.manifest import UpsamplingSpec
 from vidseg.runtime.upsampling import Alignment
 

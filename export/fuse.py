@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidseg.export.cut import PROBABILITIES, UPSAMPLING_WE_ADD, Cut
+from vidseg.export.graph import inner_nodes
 from vidseg.export.head import Head, scores_before_softmax
-from vidseg.export.model import MAX_IR, PREFIX, Layout, LoadedModel, inner_nodes, source_of
+from vidseg.export.model import MAX_IR, PREFIX, Layout, LoadedModel, source_of
 from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE, SCORES
 from vidseg.runtime.engines.graph import INPUT
 from vidseg.runtime.errors import ModelError

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidseg.export.model import dims_of, inner_nodes
-
 if TYPE_CHECKING:
     pass
 
@@ -144,3 +142,21 @@ def attribute_of(node: Any, name: str, default: Any = None) -> Any:
         if attribute.name == name:
             return onnx.helper.get_attribute_value(attribute)
     return default
+
+
+def dims_of(value: Any) -> list[int | None]:
+    """The shape of a ValueInfoProto; None for what is not fixed."""
+    return [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+        for dim in value.type.tensor_type.shape.dim
+    ]
+
+
+def inner_nodes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The nodes of a node's subgraphs, at any depth."""
+    found: list[onnx.NodeProto] = []
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                found += [inner, *inner_nodes(inner)]
+    return found

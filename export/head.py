@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from vidseg.export.model import Layout, LoadedModel, dims_of, source_of
+from vidseg.export.graph import dims_of
+from vidseg.export.model import Layout, LoadedModel, source_of
 from vidseg.runtime.errors import ModelError
 from vidseg.runtime.frame import UNKNOWN
 

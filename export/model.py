@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
+from vidseg.export.graph import dims_of, inner_nodes
+from vidseg.export.norms import without_norms
 from vidseg.export.opset import MIN_OPSET, NEWEST_OPSET, expanded, lowered, opset_of, raised
 from vidseg.export.unpool import without_indices
 from vidseg.runtime.bundle import sha256_of
@@ -106,11 +108,6 @@ def _rename_reserved(graph: onnx.GraphProto) -> dict[str, str]:
 
     walk(graph)
     return renamed
-
-
-def dims_of(value: Any) -> list[int | None]:
-    """The shape of a ValueInfoProto; None for what is not fixed."""
-    return [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in _shape(value)]
 
 
 def producers_of(graph: onnx.GraphProto) -> dict[str, Any]:
@@ -216,16 +213,6 @@ def _check_operators(shown: str, model: onnx.ModelProto) -> None:
         raise ModelError(f"{shown}: not a valid ONNX model", _first_line(error), "Export it again.") from error
 
 
-def inner_nodes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """The nodes of a node's subgraphs, at any depth."""
-    found: list[onnx.NodeProto] = []
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                found += [inner, *inner_nodes(inner)]
-    return found
-
-
 def _take_weights_off_inputs(model: onnx.ModelProto) -> None:
     weights = {tensor.name for tensor in model.graph.initializer}
     images = [value for value in model.graph.input if value.name not in weights]
@@ -294,7 +281,7 @@ def _prepared(shown: str, original: onnx.ModelProto) -> onnx.ModelProto:
     try:
         model = _slimmed(expanded(raised(model)))
         model = lowered(onnx.shape_inference.infer_shapes(model, data_prop=True))
-        model = without_indices(model)
+        model = without_indices(without_norms(model))
         model.ir_version = min(max(model.ir_version, MIN_IR), MAX_IR)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model)

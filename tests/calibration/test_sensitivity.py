@@ -113,9 +113,9 @@ def test_the_worst_are_ranked_by_what_they_do_among_the_others_too() -> None:
 
 
 def test_a_group_whose_noise_shows_only_beside_others_goes_first() -> None:
-    alone = {"a": 5.0, "b": 3.0}
-    ranked = rank_groups(list(alone), lambda names: 30.0 if len(names) == 2 else alone[min(names)], 2)
-    assert [(group.name, group.one_off) for group in ranked] == [("b", 25), ("a", 27)][::-1]
+    noise = {"a": 5.0, "b": 3.0, "c": 1.0, "abc": 40.0, "bc": 35.0, "ac": 6.0}
+    ranked = rank_groups(["a", "b", "c"], lambda names: noise["".join(sorted(names))], 2)
+    assert [(group.name, group.one_off) for group in ranked] == [("b", 34), ("a", 5), ("c", None)]
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=12), st.integers(0, 12))

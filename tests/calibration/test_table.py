@@ -91,6 +91,7 @@ def test_the_chosen_range_is_that_of_its_method() -> None:
         {"tensors": {"x": {"amax": {"max": None}, "method": "max", "signed": False}}},
         {"tensors": {"x": {"amax": {"max": 1}, "method": "mse", "signed": False}}},
         {"tensors": {"x": {"amax": {}, "method": "max", "signed": False}}},
+        {"tensors": {"x": {"amax": {"max": 1}, "method": "max", "signed": False, "surprise": 1}}},
         {"tensors": []},
     ],
 )
