@@ -43,8 +43,8 @@ def _model(branches: tuple[int, ...], *, bias: bool, also_read: bool = False, po
         nodes.append(helper.make_node("Neg", ["c0"], ["z"]))
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, total, SIZE, SIZE])]
     outputs += [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)] if also_read else []
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, SIZE, SIZE])]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, SIZE, SIZE])
+    graph = helper.make_graph(nodes, "g", [image], outputs, weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
