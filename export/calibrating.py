@@ -12,7 +12,7 @@ from vidseg.calibration.observers import Extremes
 from vidseg.calibration.ranges import METHODS, candidate_ranges
 from vidseg.calibration.table import FORMAT, CalibrationTable, TensorRange
 from vidseg.export.equalize import equalized, factors_for, find_sites
-from vidseg.export.frames import Indexed, every
+from vidseg.export.frames import Indexed
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
 from vidseg.export.laboratory import Laboratory, Tick, extremes_of, histograms_of, watched_tensors
@@ -51,7 +51,7 @@ def calibrate(
         extremes = extremes_of(laboratory, graph, tensors, images, tick)
     histograms = histograms_of(laboratory, graph, extremes, images, tick)
     candidates = {tensor: candidate_ranges(histogram) for tensor, histogram in histograms.items()}
-    methods = _best_methods(graph, groups, candidates, every(images, RANGE_FRAMES), tick)
+    methods = _best_methods(graph, groups, candidates, some_of(images, RANGE_FRAMES), tick)
     return CalibrationTable(
         format=FORMAT,
         model_sha256=model_sha256,
@@ -84,7 +84,7 @@ def _helpful_factors(
     factors = {site.tensor: factors_for(graph, site, extremes[site.tensor]) for site in sites}
     behind = [by_name[name] for site in sites for name in site.behind]
     outputs = [group.name + ERROR for group in behind]
-    chosen = every(images, RANGE_FRAMES)
+    chosen = some_of(images, RANGE_FRAMES)
     amax = {tensor: max(found.amax, 1e-30) for tensor, found in extremes.items()}
     divided = dict(amax)
     for site in sites:
@@ -99,6 +99,12 @@ def _helpful_factors(
         {site.tensor: sum(float(total[name + ERROR]) for name in site.behind) for site in sites} for total in totals
     )
     return {tensor: factors[tensor] for tensor in factors if after[tensor] < before[tensor]}
+
+
+def some_of(images: Indexed[Image], count: int) -> list[Image]:
+    """At most `count` of the images, the same whatever their order."""
+    hashes = sorted((sha256_of(images[number].tobytes()), number) for number in range(len(images)))
+    return [images[number] for _, number in hashes[:count]]
 
 
 def ticks_of(frames: int) -> int:

@@ -19,7 +19,7 @@ from vidseg.calibration.frame_store import StoredFrames
 from vidseg.calibration.gate import Comparison
 from vidseg.calibration.sensitivity import GroupNoise
 from vidseg.calibration.table import CalibrationTable
-from vidseg.export.calibrating import SHIFT_FRAMES, bias_shifts, ranges_of
+from vidseg.export.calibrating import SHIFT_FRAMES, bias_shifts, ranges_of, some_of
 from vidseg.export.equalize import equalized
 from vidseg.export.frames import every
 from vidseg.export.graph import Graph
@@ -219,7 +219,7 @@ class Quantizer:
         graph = equalized(Graph(self.model.content), self.table.equalization)
         groups = find_groups(graph)
         candidates = candidates_among(groups)
-        measured = every(images, 2 * SHIFT_FRAMES)
+        measured = some_of(images, 2 * SHIFT_FRAMES)
         amax = self.table.amax()
         shifts, master_shifts = (
             bias_shifts(self.laboratory, graph, candidates, amax, measured, weight_levels=levels)

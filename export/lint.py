@@ -88,7 +88,7 @@ RULES = (
 )  # fmt: skip
 
 _ACTIVATIONS = ("Relu", "PRelu", "LeakyRelu", "Clip", "HardSwish", "Sigmoid", "HardSigmoid", "Elu", "Tanh")
-_DECIDERS = ("ArgMax", "Softmax", "LogSoftmax", "Sigmoid", "Greater")
+_DECIDERS = ("ArgMax", "Softmax", "LogSoftmax", "Greater")
 
 
 def lint(content: bytes) -> list[Finding]:
@@ -255,9 +255,9 @@ def _check_classifier(graph: Graph) -> Iterator[Finding]:
         if node.op_type not in _DECIDERS:
             continue
         source = graph.producer(node.input[0])
-        while source is not None and source.op_type in {"Resize", "Transpose", "Reshape", "Identity"}:
+        while source is not None and source.op_type in {"Resize", "Transpose", "Reshape", "Identity", "Sigmoid"}:
             source = graph.producer(source.input[0])
-        if source is not None and source.op_type == DQ and node.op_type != "Sigmoid":
+        if source is not None and source.op_type == DQ:
             yield Finding(CLASSIFIER, source.output[0], f"read by {node.op_type}")
 
 

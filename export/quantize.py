@@ -106,7 +106,7 @@ class _Writer:
             self._let_read(node, tensor)
         if group.skip is not None:
             self._let_read(self._graph.readers(group.name)[0], group.skip)
-        if self._form.results and group.result not in self._graph.outputs:
+        if self._form.results and not self._decides(group.result):
             for reader in self._graph.readers(group.result):
                 self._let_read(reader, group.result)
         shift = self._ranges.bias_shift.get(group.name)
@@ -123,6 +123,15 @@ class _Writer:
             for output in node.output:
                 nodes += self._pairs.get(output, [])
         return nodes
+
+    def _decides(self, tensor: str) -> bool:
+        """True for scores: rounded, they tie, and ties change classes at every border."""
+        readers = self._graph.readers(tensor)
+        moves = [reader for reader in readers if reader.op_type in {"Resize", "Transpose", "Identity"}]
+        others = [reader for reader in readers if reader not in moves]
+        if tensor in self._graph.outputs or any(reader.op_type in {"ArgMax", "Greater"} for reader in others):
+            return True
+        return bool(moves) and all(self._decides(reader.output[0]) for reader in moves)
 
     def _let_read(self, node: Any, tensor: str) -> None:
         if tensor in node.input:

@@ -18,7 +18,7 @@ CLIP_FRAMES = 30
 
 def write(folder: Path) -> None:
     """Put `model.onnx`, `classes.txt`, `clip.mp4`, `images/` and `labels/` into a folder."""
-    write_wide_model(folder / "model.onnx", SIZE_WH, classes=7)
+    write_wide_model(folder / "model.onnx", SIZE_WH, classes=7, stride=8)
     (folder / "classes.txt").write_text("sky\nroad\npavement\nbuilding\ntree\ncar\nperson\n")
     write_clip(folder / "clip.mp4")
     street = Street(11, SIZE_WH)

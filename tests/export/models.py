@@ -102,8 +102,8 @@ def _tensor(name: str, values: np.ndarray[Any, Any]) -> Any:
     return onnx.numpy_helper.from_array(values.astype(np.float32), name)
 
 
-def write_wide_model(path: Path, size_wh: tuple[int, int], classes: int = 4) -> Path:
-    """Write a model that can be quantized: 16 to 32 channels, depthwise, a skip, logits at stride 2, upsampled."""
+def write_wide_model(path: Path, size_wh: tuple[int, int], classes: int = 4, stride: int = 2) -> Path:
+    """Write a model that can be quantized: 16 to 32 channels, depthwise, a skip, coarse logits, upsampled."""
     dice = np.random.default_rng(3)
     weights: list[Any] = []
 
@@ -118,7 +118,7 @@ def write_wide_model(path: Path, size_wh: tuple[int, int], classes: int = 4) -> 
         return helper.make_node("Conv", [data, *names], [out], pads=[1] * 4, strides=[stride] * 2, group=group)
 
     nodes = [
-        conv("input", "c0", (3, 16), 2),
+        conv("input", "c0", (3, 16), stride),
         helper.make_node("Relu", ["c0"], ["r0"]),
         conv("r0", "c1", (16, 32)),
         helper.make_node("PRelu", ["c1", weight("slope", 32, 1, 1)], ["r1"]),

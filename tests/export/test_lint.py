@@ -163,11 +163,11 @@ def with_one_weight_scale(kind: str = "relu") -> bytes:
     return serialized(model)
 
 
-def with_integer_bias() -> bytes:
+def with_integer_bias(kind: type[np.signedinteger[Any]] = np.int32) -> bytes:
     model = master()
     conv = nodes_of(model, "Conv")[1]
-    zeros = store(model, "bias/zero", np.zeros(WIDTH, np.int32))
-    values = store(model, "bias/int32", np.arange(WIDTH, dtype=np.int32))
+    zeros = store(model, "bias/zero", np.zeros(WIDTH, kind))
+    values = store(model, "bias/int32", np.arange(WIDTH, dtype=kind))
     scale = store(model, "bias/scale", np.full(WIDTH, 0.001, np.float32))
     model.graph.node.insert(0, helper.make_node(DQ, [values, scale, zeros], ["bias/dequantized"], axis=0))
     conv.input[2] = "bias/dequantized"
@@ -239,7 +239,8 @@ BROKEN: dict[str, tuple[Breaker, set[Rule]]] = {
     "-128": (with_lowest_weight, {RANGE}),
     "axis 1": (lambda: with_weight_axis(1), {AXIS}),
     "one scale for a weight": (with_one_weight_scale, {AXIS}),
-    "integer bias": (with_integer_bias, {BIAS}),
+    "32-bit bias": (with_integer_bias, {BIAS}),
+    "8-bit bias": (lambda: with_integer_bias(np.int8), {BIAS}),
     "before a pooling": (lambda: with_pair_before("GlobalAveragePool", "gemm"), {INPUTS}),
     "before an activation": (lambda: with_pair_before("Relu", "relu", 1), {ACTIVATION}),
     "both branches": (lambda: with_pair_before("Add", "residual"), {SKIP}),
@@ -320,14 +321,41 @@ def test_a_sigmoid_in_the_middle_is_no_classifier() -> None:
     assert rules_of(content) == set()
 
 
-def test_the_classifier_is_found_behind_what_only_moves_it() -> None:
+@pytest.mark.parametrize("operator", ["Resize", "Transpose", "Sigmoid", "Identity"])
+def test_the_classifier_is_found_behind_what_only_moves_its_scores(operator: str) -> None:
     model = onnx.load_from_string(with_pair_before("ArgMax", "relu"))
     argmax = nodes_of(model, "ArgMax")[0]
     store(model, "sizes", np.array([1, 5, 48, 64], np.int64))
-    resize = helper.make_node("Resize", [argmax.input[0], "", "", "sizes"], ["large"], mode="linear")
-    model.graph.node.insert(list(model.graph.node).index(argmax), resize)
-    argmax.input[0] = "large"
+    inputs = [argmax.input[0], *(["", "", "sizes"] if operator == "Resize" else [])]
+    between = helper.make_node(operator, inputs, ["between"])
+    model.graph.node.insert(list(model.graph.node).index(argmax), between)
+    argmax.input[0] = "between"
     assert CLASSIFIER in rules_of(serialized(model))
+
+
+def test_weights_that_alone_are_quantized_are_computed_in_float() -> None:
+    """They save memory; rules about kernels of 8 bits do not concern them."""
+    model = onnx.load_from_string(with_all_groups("depthwise"))
+    sources = {node.output[0]: node.input[0] for node in nodes_of(model, Q)}
+    sources |= {node.output[0]: sources[node.input[0]] for node in nodes_of(model, DQ) if node.input[0] in sources}
+    for node in model.graph.node:
+        if node.op_type not in {Q, DQ}:
+            node.input[:] = [sources.get(name, name) for name in node.input]
+    content = Graph(serialized(model)).serialized()
+    assert lint(content) == []
+    assert quantized_products(content) == (0, 3)
+
+
+def test_a_weight_may_be_quantized_in_the_graph_by_channel() -> None:
+    """As training with fake quantization exports it."""
+    model = master()
+    node = weight_dequantizer(model)
+    values = constant(model, node.input[0]).astype(np.float32)
+    store(model, node.input[0], values)
+    quantizer = helper.make_node(Q, list(node.input), ["weight/quantized"], axis=0)
+    model.graph.node.insert(0, quantizer)
+    node.input[0] = "weight/quantized"
+    assert lint(serialized(model)) == []
 
 
 def test_a_product_with_a_vector_has_no_channels_to_scale() -> None:

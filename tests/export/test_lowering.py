@@ -107,6 +107,9 @@ def test_what_is_written_is_sound_and_changes_one_place() -> None:
     onnx.checker.check_model(after.model)
     added = [node for node in after.nodes if node.op_type == "Max"]
     assert len(added) == 1
+    source = after.producer(added[0].input[0])
+    assert source is not None
+    assert source.op_type == "Mul"  # the last of what is done to the picture
     assert len(after.nodes) == len(before.nodes) + 1
 
 
