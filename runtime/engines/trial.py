@@ -44,18 +44,28 @@ def engine_for(
     wanted: WantedEngine = "auto",
     memory: ChoiceMemory | None = None,
     *,
+    variant: str | None = None,
     trials: bool = True,
     confidence: bool = False,
 ) -> Engine:
-    """The engine that a user wants, with the variant `float`; or for `auto` the fastest that is known.
+    """The engine that a user wants, with the variant `float` or a named one; or for `auto` the fastest that is known.
 
-    Where none is remembered ONNX Runtime serves, and unless `trials` is False finds out on the frames that come.
+    Where none is remembered ONNX Runtime serves, and unless `trials` is False finds out on the frames that come. A
+    named variant without an engine runs in the first one that it is for.
 
     Raises:
         BundleError, EngineError: see `open_engine`.
     """
+    if variant is not None and wanted == "auto":
+        targets = bundle.variant(variant).targets
+        able = [candidate for candidate in candidates_of(bundle) if candidate.variant == variant]
+        if not able:
+            raise EngineError(
+                f"{bundle.path}: no engine here runs the variant {variant}", f"it is for {', '.join(targets)}"
+            )
+        return able[0].open(bundle, confidence=confidence)
     if wanted != "auto":
-        return open_engine(bundle, wanted, confidence=confidence)
+        return open_engine(bundle, wanted, variant or "float", confidence=confidence)
     remembered = memory.recall(bundle) if memory else None
     if remembered:
         try:

@@ -34,8 +34,9 @@ class OpenOptions:
     """How `open_pipeline` sets things up.
 
     Attributes:
-        engine: which library infers, its first float variant; `auto` takes the remembered choice, else starts with
+        engine: which library infers; `auto` takes the remembered choice, else starts with
             ONNX Runtime and finds the fastest engine and variant on the first frames.
+        variant: which of the bundle's graphs; None for `float`, or with `auto` the fastest.
         memory: where choices are remembered; None: nowhere.
         confidence: results have one.
         style: of pictures.
@@ -45,6 +46,7 @@ class OpenOptions:
     """
 
     engine: WantedEngine = "auto"
+    variant: str | None = None
     memory: ChoiceMemory | None = None
     confidence: bool = False
     style: OverlayStyle = field(default_factory=OverlayStyle)
@@ -93,7 +95,9 @@ def open_pipeline(
             source_from_uri(str(source), realtime=realtime) if isinstance(source, str | Path) else source
             for source in sources
         ],
-        lambda: engine_for(opened, options.engine, options.memory, confidence=options.confidence),
+        lambda: engine_for(
+            opened, options.engine, options.memory, variant=options.variant, confidence=options.confidence
+        ),
         ready_sinks,
         options=PipelineOptions(
             fit=opened.manifest.input.fit,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vidseg.calibration.evaluation import evaluate as evaluate
     from vidseg.export.exporter import ExportRequest as ExportRequest
     from vidseg.export.exporter import export_model as export_model
+    from vidseg.export.quantization import QuantizationRequest as QuantizationRequest
     from vidseg.runtime.bundle import Bundle as Bundle
     from vidseg.runtime.bundle import open_bundle as open_bundle
     from vidseg.runtime.engines.choice import choose_engine as choose_engine
@@ -39,6 +40,7 @@ _MODULES = {
     "Overlay": "vidseg.runtime.overlay",
     "OverlayStyle": "vidseg.runtime.overlay",
     "Pipeline": "vidseg.runtime.pipeline",
+    "QuantizationRequest": "vidseg.export.quantization",
     "Segmentation": "vidseg.runtime.frame",
     "Segmenter": "vidseg.runtime.segmenter",
     "Sink": "vidseg.runtime.sinks",
@@ -63,6 +65,7 @@ __all__ = [
     "Overlay",
     "OverlayStyle",
     "Pipeline",
+    "QuantizationRequest",
     "Segmentation",
     "Segmenter",
     "Sink",

@@ -19,6 +19,7 @@ from vidseg.options import (
     EngineChoice,
     EngineOption,
     JsonOption,
+    VariantOption,
     ViewChoice,
     thread_counts_of,
 )
@@ -94,6 +95,7 @@ def run(
         typer.Option(help="window://, out.mp4, masks/ or null://; may be given more than once."),
     ] = None,
     engine: EngineOption = EngineChoice.auto,
+    variant: VariantOption = None,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="How strong the colours are.")] = 0.5,
     legend: Annotated[bool, typer.Option(help="Name the classes in the picture.")] = True,
     outline: Annotated[bool, typer.Option("--outline", help="Draw the borders of regions.")] = False,
@@ -123,7 +125,7 @@ def run(
     sources, sinks = _defaults(source or [], sink or [])
     style = OverlayStyle(alpha, legend, outline, view.value, tuple(hide or ()), colors.value)
     options = OpenOptions(
-        engine=engine.value, memory=_memory(), style=style, hud=hud, realtime=realtime,
+        engine=engine.value, variant=variant, memory=_memory(), style=style, hud=hud, realtime=realtime,
         every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
     pipeline = open_pipeline(bundle, sources, sinks, options)
@@ -221,6 +223,7 @@ def evaluate(
     ] = None,
     ignore: Annotated[int, typer.Option(min=0, max=255, help="Label id to leave out.")] = 255,
     engine: EngineOption = EngineChoice.auto,
+    variant: VariantOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a bundle on labelled pictures: one confusion matrix, IoU, precision, recall, F1."""
@@ -240,7 +243,7 @@ def evaluate(
     names = [spec.name for spec in opened.manifest.output.classes]
     mapping = None if class_map is None else read_mapping(class_map, names)
     dataset = labelled_folder(images, labels)
-    ready = engine_for(opened, engine.value, _memory(), trials=False)
+    ready = engine_for(opened, engine.value, _memory(), variant=variant, trials=False)
     segmenter = Segmenter(ready, opened.manifest.input.fit)
     with segmenter, progress_bar("pictures", len(dataset)) as advance:
         report = evaluate(segmenter, dataset, names, EvaluationOptions(ignore, mapping), advance)

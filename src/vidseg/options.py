@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -54,6 +54,10 @@ BundleArgument = Annotated[
     Path, typer.Argument(readable=False, help="A bundle: a .vidseg file or folder.", show_default=False)
 ]
 EngineOption = Annotated[EngineChoice, typer.Option(help="The library that infers.")]
+VariantOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="A variant of the bundle, as `vidseg inspect` names them.", show_default=False),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -13,7 +13,7 @@ from vidseg.runtime.engines.bench import BenchOptions, BenchRow, bench, bench_do
 from vidseg.runtime.engines.candidates import Candidate, candidates_of
 from vidseg.runtime.engines.choice import ChoiceMemory, choose_engine, fastest
 from vidseg.runtime.engines.trial import engine_for
-from vidseg.runtime.errors import EngineError
+from vidseg.runtime.errors import BundleError, EngineError
 
 ORT, OPENVINO = Candidate("onnxruntime", "float"), Candidate("openvino", "float")
 SHORT = BenchOptions(seconds=0.0, min_rounds=1, block=2)
@@ -26,6 +26,14 @@ def bundle(tmp_path: Path) -> Bundle:
 
 def _row(candidate: Candidate, p50_ms: float, agreement: float = 1.0, error: str | None = None) -> BenchRow:
     return BenchRow(candidate, p50_ms, p50_ms, 1000 / p50_ms, 1.0, agreement, 10, error)
+
+
+def test_a_named_variant_is_taken(bundle: Bundle) -> None:
+    name = bundle.manifest.variants[-1].name
+    with engine_for(bundle, variant=name) as engine:
+        assert engine.max_batch == 1
+    with pytest.raises(BundleError, match="no variant is named 'int9'"):
+        engine_for(bundle, variant="int9")
 
 
 def test_the_fastest_that_is_right_wins() -> None:
