@@ -30,6 +30,8 @@ from vidseg.export.rtx import RtxOptions, build_rtx
 from vidseg.export.search import Exam
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.engines import predict
+from vidseg.runtime.engines.candidates import installed_engines
+from vidseg.runtime.engines.opening import EngineName
 from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
 from vidseg.runtime.frame import ClassMap, Image
 from vidseg.runtime.geometry import placement_of
@@ -196,9 +198,26 @@ class BundleQuantizer:
     def _laboratory(self, store: FrameStore) -> Laboratory:
         if self.request.plan is not None:
             return Laboratory(self.model.name, self.request.plan.laboratory)
+        before = [engine for engine in installed_engines() if any(self._places(engine))]
+        if before:  # results differ in their last bits between engines: go on in the same
+            return Laboratory(self.model.name, before[0])
         if not len(store):
             return Laboratory(self.model.name, "onnxruntime")
         return Laboratory.fastest(self.model.name, self.model.content, store[0])
+
+    def _places(self, engine: EngineName) -> list[Path]:
+        """Finished tables of this model, watched in an engine."""
+        if self.request.cache is None:
+            return []
+        return sorted(self.request.cache.glob(f"{self._prefix(engine)}-*.json"))
+
+    def _place(self, engine: EngineName, frames_sha256: str) -> Path | None:
+        if self.request.cache is None:
+            return None
+        return self.request.cache / f"{self._prefix(engine)}-{frames_sha256[:16]}.json"
+
+    def _prefix(self, engine: EngineName) -> str:
+        return f"calibration-{sha256_of(self.model.content)[:16]}-{engine}"
 
     def _choose(
         self, candidates: CandidateFrames, laboratory: Laboratory, graph: Graph, labelled: LabelledVerification | None
@@ -217,8 +236,7 @@ class BundleQuantizer:
     def _table(self, laboratory: Laboratory, graph: Graph, frames: CalibrationFrames) -> CalibrationTable:
         """A finished table of the same graph, frames and engine, or a new one."""
         model_sha256 = sha256_of(graph.serialized())
-        key = sha256_of(f"{model_sha256} {frames.calibration_sha256} {laboratory.engine}".encode())
-        place = self.request.cache / f"calibration-{key[:32]}.json" if self.request.cache else None
+        place = self._place(laboratory.engine, frames.calibration_sha256)
         if place is not None and place.is_file():
             with suppress(ConfigurationError, OSError):
                 table = parse_table(place.read_bytes(), str(place))
