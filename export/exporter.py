@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
 
-from vidseg.export.cut import find_cut
+from vidseg.export.cut import Cut, find_cut
 from vidseg.export.frames import STREET_URI, CheckFrames, every, spread_frames
 from vidseg.export.fuse import fuse
 from vidseg.export.head import find_head
@@ -160,30 +159,18 @@ def export_model(
     log(f"comparing with the original on {len(images)} frames")
     original = OriginalModel(model, head, spec)
     class_maps = [original.class_map(image) for image in images]
-    variants = [
-        VariantSpec(
-            name=name,
-            file="model.onnx",
-            precision="fp32",
-            targets=("onnxruntime", "openvino"),
-            accuracy=check_agreement(class_maps, _engines(content, model, upsampling), images, model.name),
-            upsampling=upsampling,
-        )
-        for name, upsampling in {"float": None, **({"float-cut": cut.spec} if cut else {})}.items()
-    ]
+    variants = _float_variants(content, model, cut, images, class_maps)
     pairs = every(list(zip(images, class_maps, strict=True)), SAMPLES)
     samples, members = _samples(pairs if request.samples else [])
-    lines: list[str] = []
+    lines: tuple[str, ...] = ()
     if request.quantization is not None:
         float_model = float_model_of(model, head, cut, content)
-        quantizer = BundleQuantizer(
-            request.quantization, float_model, spec, [entry.name for entry in classes], stage or _silent
-        )
+        names = [entry.name for entry in classes]
+        quantizer = BundleQuantizer(request.quantization, float_model, spec, names, stage or _silent)
         found = quantizer.quantize(pairs if request.samples else [])
         variants += found.variants
-        document = report_document(found)
-        lines = report_lines(found)
-        members |= found.members | _report_members(found, document, float_model, classes, pictures=request.samples)
+        lines = tuple(report_lines(found))
+        members |= found.members | _report_members(found, float_model, classes, pictures=request.samples)
     manifest = Manifest(
         format=FORMAT,
         task="semantic",
@@ -197,7 +184,24 @@ def export_model(
     write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
     accuracy = {variant.name: variant.accuracy for variant in variants}
     own_frames = bool(request.frames or calib)
-    return ExportReport(request.out, accuracy, frames.source, own_frames, tuple(lines))
+    return ExportReport(request.out, accuracy, frames.source, own_frames, lines)
+
+
+def _float_variants(
+    content: bytes, model: LoadedModel, cut: Cut | None, images: Sequence[Image], class_maps: Sequence[ClassMap]
+) -> list[VariantSpec]:
+    """The graph as it is, and ended before its last upsampling; each compared with the original."""
+    return [
+        VariantSpec(
+            name=name,
+            file="model.onnx",
+            precision="fp32",
+            targets=("onnxruntime", "openvino"),
+            accuracy=check_agreement(class_maps, _engines(content, model, upsampling), images, model.name),
+            upsampling=upsampling,
+        )
+        for name, upsampling in {"float": None, **({"float-cut": cut.spec} if cut else {})}.items()
+    ]
 
 
 def _silent(_name: str, _ticks: int) -> Callable[[], None]:
@@ -206,12 +210,12 @@ def _silent(_name: str, _ticks: int) -> Callable[[], None]:
 
 def _report_members(
     found: Quantization,
-    document: dict[str, Any],
     model: FloatModel,
     classes: Sequence[ClassSpec],
     *,
     pictures: bool,
 ) -> dict[str, bytes]:
+    document = report_document(found)
     with ExitStack() as stack:
         engines = []
         best = found.best or next((target for target in found.model.targets if target.groups), None)

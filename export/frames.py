@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from vidseg.calibration.candidates import StillClock
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.errors import FrameError, SourceOpenError, UsageError
 from vidseg.runtime.frame import Image
@@ -60,7 +61,7 @@ def spread_frames(uri: str, count: int) -> CheckFrames:
     if source.live:
         raise UsageError(f"{uri}: a live source cannot be read twice the same", "a live source", "Give a file.")
     try:
-        source.open(_StillClock(), threading.Event())
+        source.open(StillClock(), threading.Event())
         kept = _thinned(source, count)
     finally:
         source.close()
@@ -73,19 +74,6 @@ def every(items: Indexed[T], count: int) -> list[T]:
     """At most `count` of the items, evenly spread, the first among them."""
     count = min(count, len(items))
     return [items[number * len(items) // count] for number in range(count)]
-
-
-class _StillClock:
-    """Always 0: the rendered street writes the time into its pixels, and an export has to be reproducible."""
-
-    def now_ns(self) -> int:
-        return 0
-
-    def wall_ns(self) -> int:
-        return 0
-
-    def sleep_until(self, deadline_ns: int, stop: threading.Event) -> bool:  # noqa: ARG002 - time stands still
-        return not stop.is_set()
 
 
 def _thinned(source: Source, count: int) -> list[Image]:

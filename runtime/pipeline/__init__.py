@@ -2,7 +2,8 @@
 
 from vidseg.runtime.pipeline.intake import SlotPolicy
 from vidseg.runtime.pipeline.ledger import LedgerSnapshot, SinkAccount
-from vidseg.runtime.pipeline.pipeline import Pipeline, PipelineOptions
+from vidseg.runtime.pipeline.options import PipelineOptions
+from vidseg.runtime.pipeline.pipeline import Pipeline
 from vidseg.runtime.pipeline.signals import signals_end
 from vidseg.runtime.pipeline.statistics import Statistics
 

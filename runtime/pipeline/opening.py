@@ -15,7 +15,8 @@ from vidseg.runtime.engines.trial import WantedEngine, engine_for
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.overlay import Overlay, OverlayStyle
-from vidseg.runtime.pipeline.pipeline import Pipeline, PipelineOptions
+from vidseg.runtime.pipeline.options import PipelineOptions
+from vidseg.runtime.pipeline.pipeline import Pipeline
 from vidseg.runtime.pipeline.statistics import Statistics
 from vidseg.runtime.pipeline.status import hud_lines
 from vidseg.runtime.sinks import Sink

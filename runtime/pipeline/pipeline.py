@@ -6,7 +6,6 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Literal, TypeAlias
@@ -15,7 +14,6 @@ from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.errors import SourceError, StopTimeoutError, UsageError
 from vidseg.runtime.frame import Image, Segmentation
-from vidseg.runtime.geometry import Fit
 from vidseg.runtime.pipeline.admission import Admission
 from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
@@ -23,6 +21,7 @@ from vidseg.runtime.pipeline.commands import Abort, Command, Drain, Ended, Faile
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, SlotPolicy, every_frame
 from vidseg.runtime.pipeline.ledger import Ledger
+from vidseg.runtime.pipeline.options import PipelineOptions
 from vidseg.runtime.pipeline.ports import Port, SinkPort
 from vidseg.runtime.pipeline.statistics import Meters, Report, Reporter, Statistics
 from vidseg.runtime.pipeline.workers import Inferred, InferWorker, RenderWorker, SourceWorker
@@ -42,30 +41,6 @@ OVERDUE_GRACE_S = 1.0
 
 PUMP_INTERVAL_S = 0.02
 """How often a window is served while no result comes."""
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineOptions:
-    """How frames are treated.
-
-    Attributes:
-        fit: how a frame is laid on the model's input.
-        every_frame: live sources wait in a queue instead of being replaced by newer frames.
-        max_age_ms: with `every_frame`, frames older than that are discarded before inference.
-        deadline_ms: a result older than that at a hand-over is late: its classes are all unknown; None for no limit.
-        heartbeat_ms: how often sinks are told of a live source that gives nothing.
-    """
-
-    fit: Fit = "stretch"
-    every_frame: bool = False
-    max_age_ms: float = 1000.0
-    deadline_ms: float | None = None
-    heartbeat_ms: float = 1000.0
-
-    def __post_init__(self) -> None:
-        if self.heartbeat_ms <= 0 or self.max_age_ms <= 0 or (self.deadline_ms is not None and self.deadline_ms <= 0):
-            got = f"max_age_ms={self.max_age_ms}, deadline_ms={self.deadline_ms}, heartbeat_ms={self.heartbeat_ms}"
-            raise UsageError("times are more than 0 ms", got)
 
 
 class Pipeline:

@@ -7,78 +7,56 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
+from vidseg.export_options import (
+    CalibOption,
+    FramesOption,
+    LabelsOption,
+    MaxDisagreementOption,
+    ModelOption,
+    OutputOption,
+    PlanOption,
+    RtxOption,
+    SizeOption,
+    VerifyImagesOption,
+    VerifyLabelsOption,
+    VerifyMapOption,
+    WeightsOption,
+)
 from vidseg.options import ColorChoice, FitChoice, JsonOption, capabilities_of, numbers_of, size_of
 from vidseg.progress import progress_bar, progress_stages
 from vidseg.runtime.errors import UsageError
 
 
 def export(
-    model: Annotated[
-        str,
-        typer.Argument(help="An ONNX file, or package.module:function of a PyTorch model.", show_default=False),
-    ],
+    model: ModelOption,
     out: Annotated[Path, typer.Option(help="The bundle: X.vidseg makes one file, another name a folder.")],
-    weights: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="State dict of a PyTorch model; none where its function loads the weights."),
-    ] = None,
-    size: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Width and height of the input, as 480x360; needed where the model leaves it open."),
-    ] = None,
-    labels: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Class names: a known set, or a file with one per line and optional #rrggbb."),
-    ] = None,
+    weights: WeightsOption = None,
+    size: SizeOption = None,
+    labels: LabelsOption = None,
     scale: Annotated[str, typer.Option(help="Factor of the 8 bit values; may be a fraction.")] = "1/255",
     mean: Annotated[str, typer.Option(help="Subtracted after scaling: one number, or three with commas.")] = "0",
     std: Annotated[str, typer.Option(help="Divided by, after the mean: one number, or three.")] = "1",
     color: Annotated[ColorChoice, typer.Option(help="Channel order that the model takes.")] = ColorChoice.rgb,
     fit: Annotated[FitChoice, typer.Option(help="How a frame is laid on the input.")] = FitChoice.stretch,
-    output: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Name of the output, where there are several."),
-    ] = None,
-    frames: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Video or folder to check the export on; the rendered street where none is given."),
-    ] = None,
+    output: OutputOption = None,
+    frames: FramesOption = None,
     samples: Annotated[bool, typer.Option(help="Keep 8 of these frames in the bundle.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    calib: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Video or folder of the real scene: quantize to INT8, and prove it.", show_default=False),
-    ] = None,
+    calib: CalibOption = None,
     calib_frames: Annotated[int, typer.Option(min=1, max=10000, help="Frames to calibrate on.")] = 100,
-    verify_images: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Folder of labelled pictures to judge INT8 on; held-out frames where none is given."),
-    ] = None,
-    verify_labels: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Folder of PNGs of class ids, named as these pictures."),
-    ] = None,
-    verify_map: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="File that maps the model's classes to label ids."),
-    ] = None,
+    verify_images: VerifyImagesOption = None,
+    verify_labels: VerifyLabelsOption = None,
+    verify_map: VerifyMapOption = None,
     verify_ignore: Annotated[int, typer.Option(min=0, max=255, help="Label id to leave out.")] = 255,
     max_miou_drop: Annotated[float, typer.Option(help="Points of mean IoU that INT8 may lose; with labels.")] = 0.5,
     max_class_drop: Annotated[float, typer.Option(help="Points of IoU that any class may lose; with labels.")] = 2.0,
-    max_disagreement: Annotated[
-        float, typer.Option(help="Per cent of the pixels that may differ where float is sure; without labels.")
-    ] = 0.5,
-    plan: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="report.json of an export before: quantize the same layers, without searching."),
-    ] = None,
-    rtx: Annotated[
-        str, typer.Option(help="Compute capabilities to compile for with TensorRT-RTX, as 86,120: audits the plans.")
-    ] = "",
+    max_disagreement: MaxDisagreementOption = 0.5,
+    plan: PlanOption = None,
+    rtx: RtxOption = "",
 ) -> None:
     """Make a bundle of an ONNX or PyTorch model, and check it against the original pixel by pixel."""
     from vidseg.calibration.gate import Budget
@@ -97,7 +75,6 @@ def export(
         )  # fmt: skip
     elif plan or rtx or verify_images or verify_labels or verify_map:
         raise UsageError("this is for INT8", "no --calib", "Give --calib VIDEO_OR_FOLDER of the real scene.")
-
     request = ExportRequest(
         model=model, out=out, weights=weights, size_wh=size_of(size), labels=labels, color=color.value,
         scale=numbers_of("--scale", scale)[0], mean=numbers_of("--mean", mean), std=numbers_of("--std", std),

@@ -1,0 +1,32 @@
+"""How a pipeline treats frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vidseg.runtime.errors import UsageError
+from vidseg.runtime.geometry import Fit
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """How frames are treated.
+
+    Attributes:
+        fit: how a frame is laid on the model's input.
+        every_frame: live sources wait in a queue instead of being replaced by newer frames.
+        max_age_ms: with `every_frame`, frames older than that are discarded before inference.
+        deadline_ms: a result older than that at a hand-over is late: its classes are all unknown; None for no limit.
+        heartbeat_ms: how often sinks are told of a live source that gives nothing.
+    """
+
+    fit: Fit = "stretch"
+    every_frame: bool = False
+    max_age_ms: float = 1000.0
+    deadline_ms: float | None = None
+    heartbeat_ms: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if self.heartbeat_ms <= 0 or self.max_age_ms <= 0 or (self.deadline_ms is not None and self.deadline_ms <= 0):
+            got = f"max_age_ms={self.max_age_ms}, deadline_ms={self.deadline_ms}, heartbeat_ms={self.heartbeat_ms}"
+            raise UsageError("times are more than 0 ms", got)
