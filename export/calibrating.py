@@ -108,8 +108,8 @@ def some_of(images: Indexed[Image], count: int) -> list[Image]:
 
 
 def ticks_of(frames: int) -> int:
-    """How often `calibrate` calls its tick."""
-    return 2 * frames + min(frames, RANGE_FRAMES)
+    """How often `calibrate` calls its tick, at most."""
+    return 3 * frames + min(frames, RANGE_FRAMES)
 
 
 def ranges_of(table: CalibrationTable, shifts: Mapping[str, NDArray[np.float32]] | None = None) -> Ranges:
