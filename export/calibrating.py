@@ -44,11 +44,12 @@ def calibrate(
     images = frames.calibration
     model_sha256 = sha256_of(graph.serialized())
     tensors = watched_tensors(groups)
+    held_out = _numbers(images, min(RANGE_FRAMES, len(images) // 2))
+    others = (images[number] for number in range(len(images)) if number not in held_out)
+    extremes = extremes_of(laboratory, graph, tensors, others, tick)
+    factors = _helpful_factors(laboratory, graph, groups, extremes, [images[number] for number in held_out])
+    graph = equalized(graph, factors)
     extremes = extremes_of(laboratory, graph, tensors, images, tick)
-    factors = _helpful_factors(laboratory, graph, groups, extremes, images)
-    if factors:
-        graph = equalized(graph, factors)
-        extremes = extremes_of(laboratory, graph, tensors, images, tick)
     histograms = histograms_of(laboratory, graph, extremes, images, tick)
     candidates = {tensor: candidate_ranges(histogram) for tensor, histogram in histograms.items()}
     methods = _best_methods(graph, groups, candidates, some_of(images, RANGE_FRAMES), tick)
@@ -74,17 +75,16 @@ def _helpful_factors(
     graph: Graph,
     groups: Sequence[FusionGroup],
     extremes: Mapping[str, Extremes],
-    images: Indexed[Image],
+    held_out: Sequence[Image],
 ) -> dict[str, NDArray[np.float32]]:
-    """Factors of the sites where equalizing lowers the error behind them, on frames of its own."""
+    """Factors of the sites where equalizing lowers the error behind them, on frames that they were not made from."""
     by_name = {group.name: group for group in groups}
     sites = [site for site in find_sites(graph) if site.tensor in extremes and set(site.behind) <= set(by_name)]
-    if not sites:
+    if not sites or not held_out:
         return {}
     factors = {site.tensor: factors_for(graph, site, extremes[site.tensor]) for site in sites}
     behind = [by_name[name] for site in sites for name in site.behind]
     outputs = [group.name + ERROR for group in behind]
-    chosen = some_of(images, RANGE_FRAMES)
     amax = {tensor: max(found.amax, 1e-30) for tensor, found in extremes.items()}
     divided = dict(amax)
     for site in sites:
@@ -94,7 +94,7 @@ def _helpful_factors(
     totals = []
     for variant, ranges in ((graph, amax), (equalized(graph, factors), divided)):
         content = with_group_errors(variant, behind, ranges, CPU_WEIGHT_LEVELS)
-        totals.append(_sums(laboratory.values(content, outputs, chosen), outputs))
+        totals.append(_sums(laboratory.values(content, outputs, held_out), outputs))
     before, after = (
         {site.tensor: sum(float(total[name + ERROR]) for name in site.behind) for site in sites} for total in totals
     )
@@ -103,8 +103,13 @@ def _helpful_factors(
 
 def some_of(images: Indexed[Image], count: int) -> list[Image]:
     """At most `count` of the images, the same whatever their order."""
+    return [images[number] for number in _numbers(images, count)]
+
+
+def _numbers(images: Indexed[Image], count: int) -> list[int]:
+    """Of at most `count` of the images, in the order of their hashes."""
     hashes = sorted((sha256_of(images[number].tobytes()), number) for number in range(len(images)))
-    return [images[number] for _, number in hashes[:count]]
+    return [number for _, number in hashes[:count]]
 
 
 def ticks_of(frames: int) -> int:
