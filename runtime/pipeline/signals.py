@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 
 from vidseg.runtime.pipeline.pipeline import Pipeline
@@ -22,14 +23,28 @@ class Received:
 
 @contextmanager
 def signals_set(stop: threading.Event) -> Iterator[None]:
-    """While this is open, SIGINT and SIGTERM set an event instead of ending the process. Main thread only."""
+    """While this is open, SIGINT and SIGTERM set an event instead of ending the process. Main thread only.
+
+    Another thread sets it: a handler that interrupts `stop.wait` finds the event's lock held by its own thread, and
+    would wait for ever.
+    """
+    came: SimpleQueue[bool] = SimpleQueue()  # its put is safe in a handler
+
+    def set_stop() -> None:
+        while came.get():
+            stop.set()
+
+    setter = threading.Thread(target=set_stop, name="signals")
+    setter.start()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda _number, _frame: stop.set()) for number in numbers}
+    previous = {number: signal.signal(number, lambda _number, _frame: came.put(True)) for number in numbers}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        came.put(False)
+        setter.join()
 
 
 @contextmanager

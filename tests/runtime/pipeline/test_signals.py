@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from vidseg.runtime.clock import SystemClock
 from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.errors import StopTimeoutError
 from vidseg.runtime.pipeline import Pipeline, signals_end
+from vidseg.runtime.pipeline.signals import signals_set
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -115,3 +118,21 @@ def test_sigterm_ends_in_5_s_with_files_closed_although_a_source_hangs() -> None
         assert sink.closed == 1
     finally:
         released.set()
+
+
+def test_a_signal_during_a_wait_for_the_event_that_it_sets_does_not_hang() -> None:
+    stop = threading.Event()
+    send = f"import os\nwhile True: os.kill({os.getpid()}, {signal.SIGINT:d})"
+    with signals_set(stop):
+        sender = subprocess.Popen([sys.executable, "-c", send])
+        try:
+            assert stop.wait(20)
+            for _ in range(5_000):
+                stop.clear()
+                stop.wait(1e-6)  # a handler may run between any two steps of this, the event's lock held
+        finally:
+            sender.kill()
+            sender.wait()
+        stop.clear()
+        signal.raise_signal(signal.SIGINT)
+        assert stop.wait(20)
