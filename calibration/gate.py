@@ -7,7 +7,7 @@ sure of it: plain agreement refuses good models, because most differences are at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,15 +131,12 @@ def compare(
             matrix.add(reference.label, mapped)
             boundary.add(reference.label, mapped)
         progress()
-    scored: dict[str, object] = {}
-    if matrix is not None and boundary is not None:
-        scores = matrix.scores()
-        scored = {
-            "iou": scores.iou,
-            "boundary_f": boundary.scores().mean_f,
-            "class_shares": scores.pixels / max(int(scores.pixels.sum()), 1),
-        }
-    return Comparison(len(equal), float(np.mean(equal)), float(np.mean(sure)), np.array(sure), **scored)  # type: ignore[arg-type]
+    found = Comparison(len(equal), float(np.mean(equal)), float(np.mean(sure)), np.array(sure))
+    if matrix is None or boundary is None:
+        return found
+    scores = matrix.scores()
+    shares = scores.pixels / max(int(scores.pixels.sum()), 1)
+    return replace(found, iou=scores.iou, boundary_f=boundary.scores().mean_f, class_shares=shares)
 
 
 def faults(found: Comparison, reference: Comparison, budget: Budget, class_names: Sequence[str] = ()) -> list[str]:

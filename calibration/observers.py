@@ -37,6 +37,10 @@ class Extremes:
         """True where a value below zero was seen."""
         return bool(self.low.min() < 0)
 
+    def merged(self, other: Extremes) -> Extremes:
+        """Of the frames of both."""
+        return Extremes(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
 
 class ExtremesObserver:
     """The first pass."""

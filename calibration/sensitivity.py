@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores: TypeAlias = Sequence[NDArray[np.float32]]
-Build: TypeAlias = Callable[[frozenset[str]], bytes]
 
 
 @dataclass(frozen=True, slots=True)

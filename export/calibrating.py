@@ -46,10 +46,15 @@ def calibrate(
     tensors = watched_tensors(groups)
     held_out = _numbers(images, min(RANGE_FRAMES, len(images) // 2))
     others = (images[number] for number in range(len(images)) if number not in held_out)
+    rest = [images[number] for number in held_out]
     extremes = extremes_of(laboratory, graph, tensors, others, tick)
-    factors = _helpful_factors(laboratory, graph, groups, extremes, [images[number] for number in held_out])
-    graph = equalized(graph, factors)
-    extremes = extremes_of(laboratory, graph, tensors, images, tick)
+    factors = _helpful_factors(laboratory, graph, groups, extremes, rest)
+    if factors:
+        graph = equalized(graph, factors)
+        extremes = extremes_of(laboratory, graph, tensors, images, tick)
+    else:
+        unseen = extremes_of(laboratory, graph, tensors, rest, tick)
+        extremes = {tensor: found.merged(unseen[tensor]) for tensor, found in extremes.items()} if rest else extremes
     histograms = histograms_of(laboratory, graph, extremes, images, tick)
     candidates = {tensor: candidate_ranges(histogram) for tensor, histogram in histograms.items()}
     methods = _best_methods(graph, groups, candidates, some_of(images, RANGE_FRAMES), tick)

@@ -166,7 +166,7 @@ def export_model(
     if request.quantization is not None:
         float_model = float_model_of(model, head, cut, content)
         names = [entry.name for entry in classes]
-        quantizer = BundleQuantizer(request.quantization, float_model, spec, names, stage or _silent)
+        quantizer = BundleQuantizer(request.quantization, float_model, spec, names, stage or _silent, log)
         found = quantizer.quantize(pairs if request.samples else [])
         variants += found.variants
         lines = tuple(report_lines(found))
@@ -218,10 +218,10 @@ def _report_members(
     document = report_document(found)
     with ExitStack() as stack:
         engines = []
-        best = found.best or next((target for target in found.model.targets if target.groups), None)
-        if pictures and best is not None:
-            for content, precision in ((model.content, "fp32"), (best.content, "int8")):
-                engines.append(stack.enter_context(model.opener(content, best.engine, None, precision)()))
+        shown = found.shown
+        if pictures and shown is not None:
+            for content, precision in ((model.content, "fp32"), (shown.content, "int8")):
+                engines.append(stack.enter_context(model.opener(content, shown.engine, None, precision)()))
         page = report_page(found, document, model.name, engines, classes)
     return {"report.json": json.dumps(document, indent=1).encode(), "report.html": page.encode()}
 

@@ -7,6 +7,7 @@ go back to float alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -63,7 +64,7 @@ def find_groups(graph: Graph) -> tuple[FusionGroup, ...]:
     return tuple(group for group in found if group is not None)
 
 
-def total_macs(groups: tuple[FusionGroup, ...]) -> int:
+def total_macs(groups: Iterable[FusionGroup]) -> int:
     """Multiply-adds of one picture in all groups."""
     return sum(group.macs for group in groups)
 

@@ -23,7 +23,7 @@ from vidseg.export.calibrating import SHIFT_FRAMES, bias_shifts, ranges_of, some
 from vidseg.export.equalize import equalized
 from vidseg.export.frames import every
 from vidseg.export.graph import Graph
-from vidseg.export.groups import FusionGroup, find_groups
+from vidseg.export.groups import FusionGroup, find_groups, total_macs
 from vidseg.export.half import in_half
 from vidseg.export.laboratory import Laboratory, Tick
 from vidseg.export.lowering import CPU_WEIGHT_LEVELS, ONNXRUNTIME, OPENVINO, for_onnxruntime, for_openvino
@@ -101,6 +101,7 @@ class TargetResult:
         faults: what is beyond the budget; empty where it passes.
         useless: families of groups that are float because they gain nothing.
         latency_ms: by variant, measured in turns: `float`, `float-cut`, `int8`, `int8-cut`.
+        planned: a recorded plan names these groups: what is written does not depend on how fast this machine is.
     """
 
     engine: EngineName
@@ -110,6 +111,7 @@ class TargetResult:
     faults: tuple[str, ...]
     useless: tuple[str, ...]
     latency_ms: Mapping[str, float]
+    planned: bool = False
 
     @property
     def gains(self) -> bool:
@@ -122,8 +124,8 @@ class TargetResult:
 
     @property
     def ships(self) -> bool:
-        """True where it passes and gains."""
-        return bool(self.groups) and not self.faults and self.gains
+        """True where it passes, and gains or is planned."""
+        return bool(self.groups) and not self.faults and (self.gains or self.planned)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,8 +173,7 @@ class QuantizedModel:
 
     def share_of_macs(self, names: Sequence[str]) -> float:
         """Share of the network's multiply-adds that these groups do."""
-        total = sum(group.macs for group in self.groups)
-        return sum(group.macs for group in self.groups if group.name in set(names)) / max(total, 1)
+        return total_macs(_named(self.groups, names)) / max(total_macs(self.groups), 1)
 
 
 def candidates_among(groups: Sequence[FusionGroup]) -> list[FusionGroup]:
@@ -180,15 +181,11 @@ def candidates_among(groups: Sequence[FusionGroup]) -> list[FusionGroup]:
 
     Families that do next to nothing of the network's work have nothing to save, and are left out.
     """
-    total = max(sum(group.macs for group in groups), 1)
+    total = total_macs(groups)
     wide = [group for group in groups if group.weight is not None and group.positions > 1 and not group.is_narrow]
     families = families_of(wide).values()
-    busy = {group.name for members in families for group in members if _macs(members) >= MIN_FAMILY_SHARE * total}
+    busy = {group.name for members in families for group in members if total_macs(members) >= MIN_FAMILY_SHARE * total}
     return [group for group in wide if group.name in busy]
-
-
-def _macs(groups: Sequence[FusionGroup]) -> int:
-    return sum(group.macs for group in groups)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,6 +197,7 @@ class Quantizer:
         laboratory: where ranges were measured.
         table: of its calibration.
         exam: what candidates have to pass.
+        plan: the groups, if they are known already.
         stage: progress.
     """
 
@@ -207,15 +205,16 @@ class Quantizer:
     laboratory: Laboratory
     table: CalibrationTable
     exam: Exam
+    plan: Plan | None
     stage: Stage
 
-    def quantize(self, images: StoredFrames, plan: Plan | None = None) -> QuantizedModel:
+    def quantize(self, images: StoredFrames) -> QuantizedModel:
         """Find what may be quantized, and write it.
 
         Args:
             images: calibration frames at the input's size.
-            plan: the groups, if they are known already.
         """
+        plan = self.plan
         graph = equalized(Graph(self.model.content), self.table.equalization)
         groups = find_groups(graph)
         candidates = candidates_among(groups)
@@ -244,8 +243,7 @@ class Quantizer:
                 chosen, useless = self._worthwhile(own, chosen, ranges, images[0])
             targets.append(self._target(own, chosen, useless, ranges, images[0]))
             search.tried += own.tried if own is not search else []
-        dense = [group for group in accurate if not group.depthwise]
-        master = self._master(graph, dense, noise, ranges_of(self.table, master_shifts))
+        master = self._master(graph, accurate, noise, ranges_of(self.table, master_shifts))
         return QuantizedModel(
             table=self.table,
             groups=groups,
@@ -278,14 +276,19 @@ class Quantizer:
     ) -> MasterResult | None:
         exact = Laboratory(self.model.name, "onnxruntime", exact=True)
         search = Search(exact, graph, self.model.scores, self.model.axis, MASTER, lambda content: content)
-        if noise:
-            groups = self._still_accurate(search, noise, groups, ranges)
+        if self.plan is None:
+            dense = [group for group in groups if not group.depthwise]
+            groups = self._still_accurate(search, noise, dense, ranges)
+        else:
+            groups = _named(groups, self.plan.tensorrt)
         if not groups:
             return None
         content = search.content(groups, ranges)
         tick = self.stage("verifying the graph for TensorRT", len(self.exam.references))
         with open_graph(content, exact.engine, exact.options()) as engine:
             comparison = self.exam.sit(engine, tick)
+        if self.exam.faults(comparison):  # a plan made with another budget
+            return None
         half = None
         with suppress(ModelError):
             half = in_half(content)
@@ -327,6 +330,7 @@ class Quantizer:
             faults=tuple(self.exam.faults(comparison)),
             useless=tuple(useless),
             latency_ms=latencies_ms(openers, image),
+            planned=self.plan is not None,
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from vidseg.export.graph import Graph, attribute_of
-from vidseg.export.groups import MIN_CHANNELS, OPERATORS, find_groups
+from vidseg.export.groups import MIN_CHANNELS, OPERATORS
 from vidseg.export.quantize import channel_axis
 
 if TYPE_CHECKING:
@@ -230,8 +230,6 @@ def _check_places(graph: Graph) -> Iterator[Finding]:
 
 
 def _check_groups(graph: Graph) -> Iterator[Finding]:
-    import onnx
-
     for node in graph.nodes:
         if node.op_type not in OPERATORS:
             continue
@@ -242,7 +240,7 @@ def _check_groups(graph: Graph) -> Iterator[Finding]:
         if reader is not None and reader.op_type == "BatchNormalization":
             yield Finding(NORM, node.output[0], "BatchNormalization behind it")
         shape = graph.shape(node.input[1])
-        group = next((onnx.helper.get_attribute_value(entry) for entry in node.attribute if entry.name == "group"), 1)
+        group = attribute_of(node, "group", 1)
         if node.op_type == "Conv" and len(shape) == 4:
             if group > 1 and group == shape[1] * group:
                 yield Finding(DEPTHWISE, node.output[0], f"{group} channels")
@@ -273,4 +271,4 @@ def quantized_products(content: bytes) -> tuple[int, int]:
     quantized = [
         node for node in nodes if all(getattr(graph.producer(tensor), "op_type", "") == DQ for tensor in node.input[:2])
     ]
-    return len(quantized), max(len(nodes), len(find_groups(graph)))
+    return len(quantized), len(nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -17,12 +18,35 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     Attributes:
         laboratory: the engine in which activations are watched: results differ in their last bits between engines.
         accurate: names of the groups within the budget.
-        targets: names of the groups that are quantized, by engine.
+        targets: names of the groups that are quantized, by engine that INT8 is written for.
+        tensorrt: names of the groups that are quantized for TensorRT; none where nothing is written for it.
     """
 
     laboratory: EngineName
     accurate: tuple[str, ...]
     targets: dict[EngineName, tuple[str, ...]]
+    tensorrt: tuple[str, ...]
+
+    def check(self, name: str, groups: Collection[str], engines: Collection[EngineName]) -> None:
+        """Check that the plan is of this model, and that it can be followed here.
+
+        Args:
+            name: of the model, for messages.
+            groups: names of all groups that may be quantized in it.
+            engines: that are installed.
+
+        Raises:
+            ConfigurationError: it names other groups or engines.
+        """
+        named = {*self.accurate, *self.tensorrt, *(group for some in self.targets.values() for group in some)}
+        unknown = sorted(named.difference(groups))
+        if unknown:
+            got = f"it quantizes {unknown[0]!r}, which is not there"
+            raise ConfigurationError(f"{name}: the plan is of another model", got, "Export without --plan.")
+        missing = sorted({self.laboratory, *self.targets}.difference(engines))
+        if missing:
+            what, do = f"{name}: the plan needs an engine that is not installed", f"pip install {missing[0]}"
+            raise ConfigurationError(what, ", ".join(missing), do)
 
 
 def read_plan(path: Path) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from vidseg.calibration.table import CalibrationTable, parse_table, table_json
 from vidseg.export.calibrating import calibrate, ticks_of
 from vidseg.export.cut import PROBABILITIES, Cut
 from vidseg.export.graph import Graph
-from vidseg.export.groups import MIN_CHANNELS, find_groups
+from vidseg.export.groups import MIN_CHANNELS, FusionGroup, find_groups
 from vidseg.export.head import Head
 from vidseg.export.int8 import FloatModel, QuantizedModel, Quantizer, Stage, TargetResult, candidates_among
 from vidseg.export.laboratory import FeatureExtractor, Laboratory
@@ -29,6 +29,7 @@ from vidseg.export.references import Judge, LabelledVerification, labelled_verif
 from vidseg.export.rtx import RtxOptions, build_rtx
 from vidseg.export.search import Exam
 from vidseg.runtime.bundle import sha256_of
+from vidseg.runtime.cache import private_folder
 from vidseg.runtime.engines import predict
 from vidseg.runtime.engines.candidates import installed_engines
 from vidseg.runtime.engines.opening import EngineName
@@ -38,7 +39,9 @@ from vidseg.runtime.geometry import placement_of
 from vidseg.runtime.manifest import AccuracySpec, InputSpec, UpsamplingSpec, VariantSpec
 from vidseg.runtime.segmenter import Segmenter
 
-MAX_CANDIDATES = 200
+MIN_CANDIDATES = 200
+"""Different frames to choose from, if there are so many; more where more are calibrated on."""
+
 VERIFICATION = 48
 MIN_FRAMES = 8
 
@@ -113,6 +116,11 @@ class Quantization:
         return min(shipping, key=lambda target: min(target.latency_ms.values()), default=None)
 
     @property
+    def shown(self) -> TargetResult | None:
+        """What pictures are made of: the best, else one that was quantized at least; None where nothing was."""
+        return self.best or next((target for target in self.model.targets if target.groups), None)
+
+    @property
     def verdict(self) -> str:
         """`int8`, `mixed` or `float`, of the fastest."""
         if self.best is None:
@@ -143,6 +151,7 @@ class BundleQuantizer:
         spec: its input.
         class_names: of the model's classes.
         stage: progress.
+        log: called with a line where the frames' source ends early or is not read to its end.
     """
 
     request: QuantizationRequest
@@ -150,6 +159,7 @@ class BundleQuantizer:
     spec: InputSpec
     class_names: Sequence[str]
     stage: Stage
+    log: Callable[[str], None]
 
     def quantize(self, samples: Sequence[tuple[Image, ClassMap]]) -> Quantization:
         """Do all of it.
@@ -166,27 +176,30 @@ class BundleQuantizer:
             request.images, request.labels, request.mapping, request.ignore, self.class_names
         )
         graph = Graph(self.model.content)
-        if not candidates_among(find_groups(graph)):
+        groups = candidates_among(find_groups(graph))
+        if not groups:
             raise ConfigurationError(
                 f"{self.model.name}: there is nothing to quantize",
                 f"no convolution of {MIN_CHANNELS} channels",
                 "Export it without --calib.",
             )
+        if request.plan is not None:
+            request.plan.check(self.model.name, [group.name for group in groups], installed_engines())
         with FrameStore(self._fitted) as store:
-            self.stage(f"reading {request.frames_uri}", 0)
-            found = read_candidates(request.frames_uri, store, max_candidates=MAX_CANDIDATES)
+            found = self._read(store)
             laboratory = self._laboratory(store)
-            frames = self._choose(found, laboratory, graph, labelled)
-            table = self._table(laboratory, graph, frames)
+            frames = self._choose(found, laboratory, graph, groups, labelled)
+            table = self._table(laboratory, graph, groups, frames)
             exam = self._exam(laboratory, frames, labelled)
-            quantizer = Quantizer(self.model, laboratory, table, exam, self.stage)
-            quantized = quantizer.quantize(frames.calibration, request.plan)
+            quantizer = Quantizer(self.model, laboratory, table, exam, request.plan, self.stage)
+            quantized = quantizer.quantize(frames.calibration)
             facts = _facts(frames, labelled)
         variants, members = self._variants(quantized, samples)
         plan = Plan(
             laboratory=laboratory.engine,
             accurate=quantized.accurate,
-            targets={target.engine: target.groups for target in quantized.targets},
+            targets={target.engine: target.groups for target in quantized.targets if target.ships},
+            tensorrt=quantized.master.groups if quantized.master else (),
         )
         members[TABLE] = table_json(table)
         return Quantization(quantized, facts, exam, variants, members, plan, self._compiled(quantized))
@@ -194,6 +207,12 @@ class BundleQuantizer:
     def _fitted(self, image: Image) -> Image:
         placement = placement_of((image.shape[1], image.shape[0]), self.spec.size_wh, self.spec.fit)
         return placement.input_from_frame(image)
+
+    def _read(self, store: FrameStore) -> CandidateFrames:
+        uri = self.request.frames_uri
+        tick = self.stage(f"reading {uri}", 0)
+        most = max(MIN_CANDIDATES, 2 * self.request.frames)
+        return read_candidates(uri, store, max_candidates=most, log=self.log, progress=lambda _read: tick())
 
     def _laboratory(self, store: FrameStore) -> Laboratory:
         if self.request.plan is not None:
@@ -220,7 +239,12 @@ class BundleQuantizer:
         return f"calibration-{sha256_of(self.model.content)[:16]}-{engine}"
 
     def _choose(
-        self, candidates: CandidateFrames, laboratory: Laboratory, graph: Graph, labelled: LabelledVerification | None
+        self,
+        candidates: CandidateFrames,
+        laboratory: Laboratory,
+        graph: Graph,
+        groups: Sequence[FusionGroup],
+        labelled: LabelledVerification | None,
     ) -> CalibrationFrames:
         options = SelectionOptions(
             calibration=self.request.frames,
@@ -228,12 +252,13 @@ class BundleQuantizer:
             min_calibration=1 if labelled else MIN_FRAMES,
         )
         tick = self.stage("features of frames", len(candidates.store))
-        groups = candidates_among(find_groups(graph))
         with FeatureExtractor(laboratory, graph, groups, len(self.class_names)) as features:
             excluded = labelled.thumbnails() if labelled else None
             return choose_frames(candidates, features, options, excluded=excluded, progress=lambda _done: tick())
 
-    def _table(self, laboratory: Laboratory, graph: Graph, frames: CalibrationFrames) -> CalibrationTable:
+    def _table(
+        self, laboratory: Laboratory, graph: Graph, groups: Sequence[FusionGroup], frames: CalibrationFrames
+    ) -> CalibrationTable:
         """A finished table of the same graph, frames and engine, or a new one."""
         model_sha256 = sha256_of(graph.serialized())
         place = self._place(laboratory.engine, frames.calibration_sha256)
@@ -244,11 +269,10 @@ class BundleQuantizer:
                     self.stage("calibration of an export before", 0)
                     return table
         tick = self.stage("calibrating", ticks_of(len(frames.calibration)))
-        groups = candidates_among(find_groups(graph))
         table = calibrate(laboratory, graph, groups, frames, tick)
         if place is not None:
-            with suppress(OSError):  # it would only have saved time
-                place.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError, ConfigurationError):  # it would only have saved time
+                private_folder(place.parent)
                 part = place.with_suffix(".part")
                 part.write_bytes(table_json(table))
                 part.replace(place)
@@ -257,7 +281,8 @@ class BundleQuantizer:
     def _exam(self, laboratory: Laboratory, frames: CalibrationFrames, labelled: LabelledVerification | None) -> Exam:
         model, spec = self.model, self.spec
         judge = Judge(laboratory, model, spec.size_wh, spec.fit)
-        tick = self.stage("float on verification frames", 2 * (len(labelled.folder) if labelled else VERIFICATION))
+        count = len(labelled.folder) if labelled else len(frames.verification)
+        tick = self.stage("float on verification frames", 2 * count)
         if labelled:
             references = judge.references(((pair.image, pair.label) for pair in labelled.folder), tick)
         else:

@@ -22,7 +22,7 @@ WORST_FRAMES = 4
 _WIDTH_PX = 360
 
 _STYLE = """
-:root{color-scheme:light dark;--line:#8884;--bar:#3b82f6;--bad:#dc2626;--good:#16a34a}
+:root{color-scheme:light dark;--line:#8884;--bad:#dc2626;--good:#16a34a}
 body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}
 table{border-collapse:collapse;width:100%}
@@ -30,7 +30,6 @@ td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
 td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}
 .verdict{font-size:1.15rem;padding:.7rem 1rem;border-left:5px solid var(--good);background:#16a34a18}
 .verdict.float{border-color:var(--bad);background:#dc262618}
-.bad{color:var(--bad)}.bar{background:var(--bar);height:.7rem;display:inline-block;border-radius:2px}
 figure{margin:1rem 0}figure div{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:.5rem}
 figure img{width:100%;display:block}small{opacity:.75}
 """
@@ -151,10 +150,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _pictures(found: Quantization, engines: Sequence[Engine], classes: Sequence[ClassSpec]) -> str:
-    best = found.best or next((target for target in found.model.targets if target.groups), None)
-    if best is None:
+    shown = found.shown
+    if shown is None:
         return ""
-    worst = np.argsort(-best.comparison.frame_disagreement, kind="stable")[:WORST_FRAMES]
+    worst = np.argsort(-shown.comparison.frame_disagreement, kind="stable")[:WORST_FRAMES]
     overlay = Overlay(tuple(classes), OverlayStyle(alpha=0.6, legend=False))
     segmenters = [Segmenter(engine, found.exam.fit) for engine in engines]
     figures = []
@@ -163,7 +162,7 @@ def _pictures(found: Quantization, engines: Sequence[Engine], classes: Sequence[
         results = [segmenter(image) for segmenter in segmenters]
         different = results[0].at_frame_size() != results[-1].at_frame_size()
         pictures = [image, *(overlay.draw(result) for result in results), _marked(image, different)]
-        share = best.comparison.frame_disagreement[number]
+        share = shown.comparison.frame_disagreement[number]
         caption = f"Verification frame {number}: {share:.2%} of the pixels differ where float is sure"
         names = ("input", "float", "INT8", "differences")
         images = "".join(_picture(name, picture) for name, picture in zip(names, pictures, strict=True))

@@ -26,10 +26,10 @@ from vidseg.runtime.decoding import CLASS_MAP
 from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
 
 COMPUTE_CAPABILITIES = (75, 80, 86, 89, 120, 121)
-"""Of the GPUs that TensorRT-RTX 1.7 compiles for: Turing 7.5, Ampere 8.0 and 8.6, Ada 8.9, Blackwell 12.0 and 12.1."""
+"""Of the GPUs that TensorRT-RTX 1.7 compiles for: Turing 7.5, Ampere 8.0 and 8.6, Ada 8.9, Blackwell 12.0 and 12.1.
 
-INT8_COMPUTE_CAPABILITIES = (80, 86, 89, 120, 121)
-"""On 7.5 the compiler turns INT8 back into float, and converts the weights anew for each frame: FP16 is faster."""
+On 7.5 the compiler turns INT8 back into float, and converts the weights anew for each frame: the audit shows it.
+"""
 
 _NODE = "vidseg_node_"
 _FREE_MEMORY = "Free memory, or leave out the target `rtx`."

@@ -129,9 +129,10 @@ def test_a_recorded_plan_gives_the_same_bytes(bundle: Bundle, request_for: Expor
     )
     export_model(again)
     repeated = open_bundle(again.out)
-    same = [name for name in bundle.members if name.endswith(".onnx") and name in repeated.members]
-    assert {"model.onnx", "int8.onnx", "int8-fp16.onnx"} <= set(same)
-    for name in [*same, "calibration.json"]:
+    graphs = {name for name in bundle.members if name.endswith(".onnx")}
+    assert graphs == {name for name in repeated.members if name.endswith(".onnx")}
+    assert graphs >= {"model.onnx", "int8.onnx", "int8-fp16.onnx"}
+    for name in [*graphs, "calibration.json"]:
         assert repeated.members[name] == bundle.members[name], name
 
 
@@ -155,14 +156,25 @@ def test_an_interrupted_export_goes_on_from_its_calibration(
     assert "calibration.json" in bundle.members
 
 
-def test_a_budget_of_nothing_leaves_float(request_for: ExportRequest, folder: Path) -> None:
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_budget_of_nothing_leaves_float(
+    bundle: Bundle, request_for: ExportRequest, folder: Path, planned: bool
+) -> None:
+    plan_file = folder / "loose.json"
+    plan_file.write_bytes(bundle.members["report.json"])
     assert request_for.quantization is not None
-    budget = Budget(max_disagreement=0.0)
-    out = folder / "strict.vidseg"
-    export_model(replace(request_for, out=out, quantization=replace(request_for.quantization, budget=budget)))
-    report = _report(open_bundle(out))
-    for target in report["targets"].values():
+    quantization = replace(
+        request_for.quantization,
+        budget=Budget(max_disagreement=0.0),
+        plan=read_plan(plan_file) if planned else None,
+    )
+    out = folder / f"strict{planned}.vidseg"
+    export_model(replace(request_for, out=out, quantization=quantization))
+    strict = open_bundle(out)
+    for target in _report(strict)["targets"].values():
         assert not target["written"] or target["disagreement"] == 0
+    for variant in strict.manifest.variants:
+        assert all(not accuracy.disagreement for accuracy in variant.accuracy.values())
 
 
 def test_labelled_pictures_are_judged_by_mean_iou(request_for: ExportRequest, folder: Path) -> None:
