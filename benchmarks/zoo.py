@@ -41,6 +41,16 @@ class ZooModel:
     path: Path | None = None
 
     @property
+    def file(self) -> Path:
+        """The ONNX file."""
+        return self.path or DATA / f"models/{self.name}.onnx"
+
+    @property
+    def calib_uri(self) -> str:
+        """The frames for its calibration, as `ExportRequest` takes them."""
+        return self.calib if "://" in self.calib else str(DATA / self.calib)
+
+    @property
     def labelled(self) -> bool:
         """True where it can be judged on `camvid/test`."""
         return self.mapping != ()
@@ -48,10 +58,8 @@ class ZooModel:
     def export(self, out: Path, folder: Path) -> Bundle:
         """The model as a bundle with INT8; one that was made before is taken as it is."""
         if not out.exists():
-            calib = self.calib if "://" in self.calib else str(DATA / self.calib)
-            model = self.path or DATA / f"models/{self.name}.onnx"
-            quantization = QuantizationRequest(frames_uri=calib, cache=folder)
-            export_model(ExportRequest(model=model, out=out, quantization=quantization, **self.options))
+            quantization = QuantizationRequest(frames_uri=self.calib_uri, cache=folder)
+            export_model(ExportRequest(model=self.file, out=out, quantization=quantization, **self.options))
         return open_bundle(out)
 
 
@@ -90,7 +98,7 @@ def zoo(names: list[str], trained: Path | None = None) -> list[ZooModel]:
         names: parts of names.
         trained: folder with `demo.onnx` and `segformer.onnx`, made by `examples/train_demo` and `benchmarks.segformer`.
     """
-    found = [model for model in ZOO if (DATA / f"models/{model.name}.onnx").is_file()]
+    found = [model for model in ZOO if model.file.is_file()]
     if trained is not None:
         found += [
             ZooModel(stem, {"labels": "street"}, SCENES, (), trained / f"{stem}.onnx")
