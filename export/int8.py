@@ -134,15 +134,18 @@ class MasterResult:
 
     Attributes:
         content: float32 beside the quantized groups, for releases with precision flags.
-        half: float16 beside them, for strongly typed ones; None where a weight does not fit into it.
-        groups: names of the groups in it.
-        comparison: on the verification frames, in exact arithmetic.
+        half: float16 beside them, for strongly typed ones; None where a weight does not fit into it, or an activation
+            does not and costs more than the budget.
+        groups: names of the groups in both.
+        comparison: of the first on the verification frames, in exact arithmetic.
+        half_comparison: of the second.
     """
 
     content: bytes
     half: bytes | None
     groups: tuple[str, ...]
     comparison: Comparison
+    half_comparison: Comparison | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -284,15 +287,23 @@ class Quantizer:
         if not groups:
             return None
         content = search.content(groups, ranges)
-        tick = self.stage("verifying the graph for TensorRT", len(self.exam.references))
-        with open_graph(content, exact.engine, exact.options()) as engine:
-            comparison = self.exam.sit(engine, tick)
-        if self.exam.faults(comparison):  # a plan made with another budget
+        tick = self.stage("verifying the graphs for TensorRT", 2 * len(self.exam.references))
+        comparison = self._exact(exact, content, tick)
+        if comparison is None:  # a plan made with another budget
             return None
-        half = None
+        half, half_comparison = None, None
         with suppress(ModelError):
             half = in_half(content)
-        return MasterResult(content, half, tuple(group.name for group in groups), comparison)
+            half_comparison = self._exact(exact, half, tick)
+        if half_comparison is None:
+            half = None
+        return MasterResult(content, half, tuple(group.name for group in groups), comparison, half_comparison)
+
+    def _exact(self, laboratory: Laboratory, content: bytes, tick: Tick) -> Comparison | None:
+        """How a graph does at the exam; None where it fails."""
+        with open_graph(content, laboratory.engine, laboratory.options()) as engine:
+            found = self.exam.sit(engine, tick)
+        return None if self.exam.faults(found) else found
 
     def _worthwhile(
         self, search: Search, groups: Sequence[FusionGroup], ranges: Ranges, image: Image

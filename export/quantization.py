@@ -315,9 +315,12 @@ class BundleQuantizer:
                 ]
         master = quantized.master
         if master is not None:
-            accuracy = {EXACT: _accuracy_of(master.comparison, None)}
-            for name, content in (("int8", master.content), ("int8-fp16", master.half)):
-                if content is not None:
+            forms = {
+                "int8": (master.content, master.comparison),
+                "int8-fp16": (master.half, master.half_comparison),
+            }
+            for name, (content, comparison) in forms.items():
+                if content is not None and comparison is not None:
                     members[f"{name}.onnx"] = content
                     specs.append(
                         VariantSpec(
@@ -325,7 +328,7 @@ class BundleQuantizer:
                             file=f"{name}.onnx",
                             precision="int8",
                             targets=("tensorrt",),
-                            accuracy=accuracy,
+                            accuracy={EXACT: _accuracy_of(comparison, None)},
                         )
                     )
         return tuple(specs), members

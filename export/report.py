@@ -104,7 +104,8 @@ def _master(found: Quantization) -> dict[str, Any] | None:
     if master is None:
         return None
     share = round(found.model.share_of_macs(master.groups), 4)
-    return {"int8_share_of_macs": share, "groups": len(master.groups), **_comparison(master.comparison)}
+    half = None if master.half_comparison is None else _comparison(master.half_comparison)
+    return {"int8_share_of_macs": share, "groups": len(master.groups), **_comparison(master.comparison), "fp16": half}
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

@@ -83,17 +83,32 @@ def _targets(document: dict[str, Any]) -> str:
         times = target["latency_ms"]
         outcome = "written" if target["written"] else f"not written: {target['reason']}"
         loss = f"{target['disagreement']:.3%}"
-        miou = (
-            "–" if target["mean_iou"] is None else f"{target['mean_iou']:.4f} for {document['float']['mean_iou']:.4f}"
-        )
         rows.append(
             [engine, outcome, f"{target['int8_share_of_macs']:.1%}"]
             + [f"{times[name]:.1f}" if name in times else "–" for name in ("float", "float-cut", "int8", "int8-cut")]
-            + [f"{target['agreement']:.2%}", loss, miou]
+            + [f"{target['agreement']:.2%}", loss, _miou(target, document)]
         )
+    rows += _exact_rows(document)
     head = ["Engine", "Outcome", "INT8 share of multiply-adds", "float ms", "float-cut ms", "int8 ms", "int8-cut ms",
             "Same class", "Other class where float is sure", "Mean IoU"]  # fmt: skip
     return "<h2>Variants</h2>" + _table(head, rows)
+
+
+def _exact_rows(document: dict[str, Any]) -> list[list[str]]:
+    """The graphs for TensorRT, which is not here: accuracy without latency."""
+    master = document["tensorrt"]
+    if master is None:
+        return []
+    rows = []
+    for name, found in (("TensorRT", master), ("TensorRT, float16", master["fp16"])):
+        if found is not None:
+            loss = [f"{found['agreement']:.2%}", f"{found['disagreement']:.3%}", _miou(found, document)]
+            rows.append([name, "written; in exact arithmetic", f"{master['int8_share_of_macs']:.1%}", *"––––", *loss])
+    return rows
+
+
+def _miou(found: dict[str, Any], document: dict[str, Any]) -> str:
+    return "–" if found["mean_iou"] is None else f"{found['mean_iou']:.4f} for {document['float']['mean_iou']:.4f}"
 
 
 def _classes(document: dict[str, Any]) -> str:
