@@ -23,7 +23,7 @@ from vidseg.export.calibrating import calibrate
 from vidseg.export.graph import Graph
 from vidseg.export.groups import find_groups
 from vidseg.export.int8 import candidates_among
-from vidseg.export.laboratory import Laboratory
+from vidseg.export.runner import GraphRunner
 from vidseg.runtime.frame import Image
 from vidseg.runtime.sources.street.render import Street
 
@@ -53,7 +53,7 @@ def run_ours(graph_file: Path, count: int) -> None:
     with FrameStore(lambda image: image) as store:
         for image in frames(count):
             store.append(image)
-        calibrate(Laboratory("espnetv2", "onnxruntime"), graph, groups, _Frames(store), lambda: None)  # type: ignore[arg-type]
+        calibrate(GraphRunner("espnetv2", "onnxruntime"), graph, groups, _Frames(store), lambda: None)  # type: ignore[arg-type]
 
 
 def run_rival(graph_file: Path, count: int) -> None:

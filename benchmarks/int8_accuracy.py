@@ -26,10 +26,10 @@ from vidseg.export.cut import find_cut
 from vidseg.export.frames import spread_frames
 from vidseg.export.head import find_head
 from vidseg.export.int8 import FloatModel
-from vidseg.export.laboratory import Laboratory
 from vidseg.export.model import load_model
 from vidseg.export.quantization import float_model_of
 from vidseg.export.references import Judge
+from vidseg.export.runner import GraphRunner
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.graph import GraphOptions
@@ -87,7 +87,7 @@ class Examiner:
         images: Sequence[Image] = spread_frames(model.calib_uri, 32).images
         if model.labelled:
             images = [pair.image for pair in test_frames()][::4]
-        judge = Judge(Laboratory(model.name, "openvino"), self.float_model, bundle.manifest.input.size_wh, self._fit)
+        judge = Judge(GraphRunner(model.name, "openvino"), self.float_model, bundle.manifest.input.size_wh, self._fit)
         self._references = judge.references(((image, None) for image in images), lambda: None)
 
     def measure(self, engine: Engine) -> Measured:

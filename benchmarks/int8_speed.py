@@ -19,7 +19,7 @@ from benchmarks.zoo import report_of, zoo
 from vidseg.export.graph import Graph
 from vidseg.export.groups import find_groups
 from vidseg.export.lowering import OPENVINO
-from vidseg.export.quantize import Ranges, quantize
+from vidseg.export.qdq import Ranges, quantize
 from vidseg.export.timing import latencies_ms
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines.candidates import candidates_of
@@ -43,7 +43,7 @@ def peak_ratio() -> float:
     graph = Graph(_convolutions(128, (90, 120), 6))
     groups = [group for group in find_groups(graph) if group.channels_in >= 16]
     amax = {tensor: 4.0 for group in groups for tensor in group.inputs}
-    int8 = quantize(graph, groups, Ranges(amax, positive=frozenset(amax)), OPENVINO)
+    int8 = quantize(graph, groups, Ranges(amax, nonnegative=frozenset(amax)), OPENVINO)
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
     openers = {
         name: partial(OpenVinoEngine, content, GraphOptions(name))
@@ -57,7 +57,7 @@ def _convolutions(channels: int, size_hw: tuple[int, int], count: int) -> bytes:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     height, width = size_hw
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
@@ -66,7 +66,7 @@ def _convolutions(channels: int, size_hw: tuple[int, int], count: int) -> bytes:
     weights = []
     for number in range(count):
         inputs = 3 if number == 0 else channels
-        values = dice.normal(0, 0.05, (channels, inputs, 3, 3)).astype(np.float32)
+        values = rng.normal(0, 0.05, (channels, inputs, 3, 3)).astype(np.float32)
         weights.append(numpy_helper.from_array(values, f"w{number}"))
         nodes.append(helper.make_node("Conv", [f"x{number}", f"w{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [f"c{number}"], [f"x{number + 1}"]))

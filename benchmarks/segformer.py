@@ -177,13 +177,13 @@ def train(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.uint
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01)
     pixels = np.bincount(labels[labels != UNKNOWN].ravel(), minlength=len(STREET_CLASSES))
     weight = torch.tensor((pixels.sum() / (pixels + 1)) ** 0.25, dtype=torch.float32)
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     started, step = time.monotonic(), 0
     network.train()
     while (share := (time.monotonic() - started) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = max(RATE * min(share / 0.05, 1) * 0.5 * (1 + np.cos(np.pi * share)), 1e-6)
-        chosen, flip = dice.integers(0, len(images), BATCH), -1 if dice.random() < 0.5 else 1
+        chosen, flip = rng.integers(0, len(images), BATCH), -1 if rng.random() < 0.5 else 1
         target = torch.from_numpy(labels[chosen][..., ::flip].astype(np.int64))
         logits = _resized(network(network_input(images[chosen][:, :, ::flip])), target.shape[1:])
         loss = functional.cross_entropy(logits, target, weight=weight / weight.mean(), ignore_index=UNKNOWN)

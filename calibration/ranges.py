@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vidseg.calibration.observers import BINS, Histogram
 
-LEVELS = 127
+QMAX = 127
 """Steps between zero and the largest magnitude, of symmetric 8-bit values without -128."""
 
 PERCENTILES = (99.9, 99.99, 99.999)
@@ -48,7 +48,7 @@ def percentile_amax(histogram: Histogram, share: float) -> float:
 def mse_amax(histogram: Histogram) -> float:
     """The range with the least mean squared error of rounding and clipping (Sung et al., Resiliency of deep neural
     networks under quantization, 2015)."""
-    candidates = np.arange(LEVELS, BINS + 1, _MSE_STEP)
+    candidates = np.arange(QMAX, BINS + 1, _MSE_STEP)
     candidates[-1] = BINS
     amaxes = candidates * (histogram.amax / BINS)
     used = np.flatnonzero(histogram.counts)
@@ -58,8 +58,8 @@ def mse_amax(histogram: Histogram) -> float:
 
 
 def _squared_error(centers: NDArray[np.float64], counts: NDArray[np.float64], amax: float) -> float:
-    scale = amax / LEVELS
-    kept = np.minimum(np.rint(centers / scale), LEVELS) * scale
+    scale = amax / QMAX
+    kept = np.minimum(np.rint(centers / scale), QMAX) * scale
     # Within a bin as wide as a fraction of the scale, rounding is uniform; the centre stands for all of it.
     return float((counts * (centers - kept) ** 2).sum())
 
@@ -71,7 +71,7 @@ def entropy_amax(histogram: Histogram) -> float:
     counts[0] = counts[1]  # zeros come back exactly whatever the range, and there are many behind a ReLU
     best, best_amax = np.inf, histogram.amax
     total = np.cumsum(counts)
-    for end in range(LEVELS + 1, BINS + 1, _ENTROPY_STEP):
+    for end in range(QMAX + 1, BINS + 1, _ENTROPY_STEP):
         if total[end - 1] == 0:
             continue
         divergence = _divergence(counts, end, float(total[-1] - total[end - 1]))
@@ -81,13 +81,13 @@ def entropy_amax(histogram: Histogram) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], end: int, clipped: float) -> float:
-    """Of the first `end` bins, with all that is beyond in the last of them, from the same in LEVELS + 1 steps."""
+    """Of the first `end` bins, with all that is beyond in the last of them, from the same in QMAX + 1 steps."""
     reference = counts[:end].copy()
     reference[-1] += clipped
-    steps = np.arange(end) * (LEVELS + 1) // end
+    steps = np.arange(end) * (QMAX + 1) // end
     filled = counts[:end] > 0
-    sums = np.bincount(steps, counts[:end], LEVELS + 1)
-    sizes = np.bincount(steps, filled, LEVELS + 1)
+    sums = np.bincount(steps, counts[:end], QMAX + 1)
+    sizes = np.bincount(steps, filled, QMAX + 1)
     spread = np.where(filled, sums[steps] / np.maximum(sizes[steps], 1), 0.0)
     both = (reference > 0) & (spread > 0)
     missing = reference[(reference > 0) & ~both].sum()

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from vidseg.calibration.ranges import LEVELS
+from vidseg.calibration.ranges import QMAX
 from vidseg.runtime.errors import ConfigurationError
 
 FORMAT = 1
@@ -104,7 +104,7 @@ def tensorrt_cache(amax: Mapping[str, float], version: str = "8600") -> str:
         version: of TensorRT, as 8600 for 8.6.0; it reads caches of its own version only.
     """
     lines = [f"TRT-{version}-{_CACHE_ALGORITHM}"]
-    scales = {name: max(value / LEVELS, _SMALLEST) for name, value in amax.items()}  # of 0 there is no inverse
+    scales = {name: max(value / QMAX, _SMALLEST) for name, value in amax.items()}  # of 0 there is no inverse
     lines += [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in sorted(scales.items())]
     return "\n".join(lines) + "\n"
 
@@ -127,5 +127,5 @@ def parse_tensorrt_cache(text: str, origin: str) -> dict[str, float]:
             raise ConfigurationError(f"{origin}: line {number} is no scale", f"{line[:60]!r}") from error
         if not separator or not scale > 0 or scale == float("inf"):
             raise ConfigurationError(f"{origin}: line {number} is no scale", f"{line[:60]!r}")
-        amax[name] = scale * LEVELS
+        amax[name] = scale * QMAX
     return amax

@@ -1,4 +1,4 @@
-"""From frames to ranges and shifts: what a quantized graph needs to know beside the float one."""
+"""From frames to ranges and corrections: what a quantized graph needs to know beside the float one."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from vidseg.export.equalize import equalized, factors_for, find_sites
 from vidseg.export.frames import Indexed
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
-from vidseg.export.laboratory import Laboratory, Tick, extremes_of, histograms_of, watched_tensors
-from vidseg.export.lowering import CPU_WEIGHT_LEVELS
-from vidseg.export.quantize import Ranges
+from vidseg.export.lowering import CPU_WEIGHT_QMAX
+from vidseg.export.qdq import Ranges
 from vidseg.export.refine import ERROR, MEAN, POWER, error_name, with_group_errors, with_range_errors
+from vidseg.export.runner import GraphRunner, Tick, extremes_of, histograms_of, watched_tensors
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.frame import Image
 
 RANGE_FRAMES = 6
 """Frames on which the methods are compared; more changed no choice on CGNet and ESPNetv2."""
 
-SHIFT_FRAMES = 16
-"""Frames that bias shifts are measured on; as many others decide whether each one helps."""
+BIAS_FRAMES = 16
+"""Frames that bias corrections are measured on; as many others decide whether each one helps."""
 
 
 def calibrate(
-    laboratory: Laboratory, graph: Graph, groups: Sequence[FusionGroup], frames: CalibrationFrames, tick: Tick
+    runner: GraphRunner, graph: Graph, groups: Sequence[FusionGroup], frames: CalibrationFrames, tick: Tick
 ) -> CalibrationTable:
     """Ranges of all activations that the groups read or give, each by the method with the least error behind it.
 
     Args:
-        laboratory: where graphs run.
+        runner: where graphs run.
         graph: the float graph.
         groups: of it, those that may be quantized.
         frames: of the real scene.
@@ -47,15 +47,15 @@ def calibrate(
     held_out = _numbers(images, min(RANGE_FRAMES, len(images) // 2))
     others = (images[number] for number in range(len(images)) if number not in held_out)
     rest = [images[number] for number in held_out]
-    extremes = extremes_of(laboratory, graph, tensors, others, tick)
-    factors = _helpful_factors(laboratory, graph, groups, extremes, rest)
+    extremes = extremes_of(runner, graph, tensors, others, tick)
+    factors = _helpful_factors(runner, graph, groups, extremes, rest)
     if factors:
         graph = equalized(graph, factors)
-        extremes = extremes_of(laboratory, graph, tensors, images, tick)
+        extremes = extremes_of(runner, graph, tensors, images, tick)
     else:
-        unseen = extremes_of(laboratory, graph, tensors, rest, tick)
+        unseen = extremes_of(runner, graph, tensors, rest, tick)
         extremes = {tensor: found.merged(unseen[tensor]) for tensor, found in extremes.items()} if rest else extremes
-    histograms = histograms_of(laboratory, graph, extremes, images, tick)
+    histograms = histograms_of(runner, graph, extremes, images, tick)
     candidates = {tensor: candidate_ranges(histogram) for tensor, histogram in histograms.items()}
     methods = _best_methods(graph, groups, candidates, some_of(images, RANGE_FRAMES), tick)
     return CalibrationTable(
@@ -76,7 +76,7 @@ def calibrate(
 
 
 def _helpful_factors(
-    laboratory: Laboratory,
+    runner: GraphRunner,
     graph: Graph,
     groups: Sequence[FusionGroup],
     extremes: Mapping[str, Extremes],
@@ -98,8 +98,8 @@ def _helpful_factors(
         divided[site.tensor] = max(float((magnitudes / factors[site.tensor]).max()), 1e-30)
     totals = []
     for variant, ranges in ((graph, amax), (equalized(graph, factors), divided)):
-        content = with_group_errors(variant, behind, ranges, CPU_WEIGHT_LEVELS)
-        totals.append(_sums(laboratory.values(content, outputs, held_out), outputs))
+        content = with_group_errors(variant, behind, ranges, CPU_WEIGHT_QMAX)
+        totals.append(_sums(runner.values(content, outputs, held_out), outputs))
     before, after = (
         {site.tensor: sum(float(total[name + ERROR]) for name in site.behind) for site in sites} for total in totals
     )
@@ -122,10 +122,10 @@ def ticks_of(frames: int) -> int:
     return 3 * frames + min(frames, RANGE_FRAMES)
 
 
-def ranges_of(table: CalibrationTable, shifts: Mapping[str, NDArray[np.float32]] | None = None) -> Ranges:
+def ranges_of(table: CalibrationTable, corrections: Mapping[str, NDArray[np.float32]] | None = None) -> Ranges:
     """A table as `quantize` takes it."""
-    positive = frozenset(name for name, tensor in table.tensors.items() if not tensor.signed)
-    return Ranges(table.amax(), positive, shifts or {})
+    nonnegative = frozenset(name for name, tensor in table.tensors.items() if not tensor.signed)
+    return Ranges(table.amax(), nonnegative, corrections or {})
 
 
 def _best_methods(
@@ -145,7 +145,7 @@ def _best_methods(
         for number in range(len(METHODS))
     ]
     # ONNX Runtime opens graphs of thousands of nodes five times faster, and here a few frames are run only.
-    bench = Laboratory("ranges", "onnxruntime")
+    bench = GraphRunner("ranges", "onnxruntime")
     content = with_range_errors(graph, groups, values)
     totals = _sums(bench.values(content, outputs, images, tick), outputs)
     errors: dict[str, NDArray[np.float64]] = {}
@@ -167,14 +167,14 @@ def _sums(
     return totals
 
 
-def bias_shifts(
-    laboratory: Laboratory,
+def bias_corrections(
+    runner: GraphRunner,
     graph: Graph,
     groups: Sequence[FusionGroup],
     amax: Mapping[str, float],
     images: Sequence[Image],
     *,
-    weight_levels: int,
+    weight_qmax: int,
 ) -> dict[str, NDArray[np.float32]]:
     """What quantizing each group takes off its output on average, by channel, where giving it back helps.
 
@@ -185,14 +185,16 @@ def bias_shifts(
     if len(images) < 2 or not groups:
         return {}
     outputs = [group.name + MEAN for group in groups]
-    content = with_group_errors(graph, groups, amax, weight_levels)
-    means = list(laboratory.values(content, outputs, images))
+    content = with_group_errors(graph, groups, amax, weight_qmax)
+    means = list(runner.values(content, outputs, images))
     measured = _sums(means[::2], outputs)
     held_out = _sums(means[1::2], outputs)
-    shifts = {}
+    corrections = {}
     for group in groups:
-        shift = measured[group.name + MEAN] / len(means[::2])
+        correction = measured[group.name + MEAN] / len(means[::2])
         other = held_out[group.name + MEAN] / len(means[1::2])
-        if float((shift * shift - 2 * shift * other).sum()) < 0:  # E[(e - b)^2] - E[e^2], with E[e] of other frames
-            shifts[group.name] = shift.astype(np.float32)
-    return shifts
+        if (
+            float((correction * correction - 2 * correction * other).sum()) < 0
+        ):  # E[(e - b)^2] - E[e^2], with E[e] of other frames
+            corrections[group.name] = correction.astype(np.float32)
+    return corrections

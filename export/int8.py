@@ -19,17 +19,17 @@ from vidseg.calibration.frame_store import StoredFrames
 from vidseg.calibration.gate import Comparison
 from vidseg.calibration.sensitivity import GroupNoise
 from vidseg.calibration.table import CalibrationTable
-from vidseg.export.calibrating import SHIFT_FRAMES, bias_shifts, ranges_of, some_of
+from vidseg.export.calibrating import BIAS_FRAMES, bias_corrections, ranges_of, some_of
 from vidseg.export.equalize import equalized
 from vidseg.export.frames import every
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups, total_macs
 from vidseg.export.half import in_half
-from vidseg.export.laboratory import Laboratory, Tick
-from vidseg.export.lowering import CPU_WEIGHT_LEVELS, ONNXRUNTIME, OPENVINO, for_onnxruntime, for_openvino
+from vidseg.export.lowering import CPU_WEIGHT_QMAX, ONNXRUNTIME, OPENVINO, for_onnxruntime, for_openvino
 from vidseg.export.plan import Plan
-from vidseg.export.quantize import MASTER, QuantizedForm, Ranges
-from vidseg.export.search import WORST, Exam, Search
+from vidseg.export.qdq import MASTER, QuantizedForm, Ranges
+from vidseg.export.runner import GraphRunner, Tick
+from vidseg.export.search import WORST, AccuracyGate, Search
 from vidseg.export.timing import families_of, latencies_ms, without_useless
 from vidseg.runtime.decoding import outputs_of
 from vidseg.runtime.engines import Engine
@@ -157,7 +157,7 @@ class QuantizedModel:
         groups: all groups of the graph.
         candidates: names of those that may be quantized at all.
         noise: by group, the noisiest first.
-        shifts: bias shifts that were kept, by group.
+        corrections: bias corrections that were kept, by group.
         accurate: names of the groups within the budget.
         tried: number of quantized groups and faults of each candidate that the gate saw.
         targets: by engine.
@@ -168,7 +168,7 @@ class QuantizedModel:
     groups: tuple[FusionGroup, ...]
     candidates: tuple[str, ...]
     noise: Sequence[GroupNoise]
-    shifts: Mapping[str, NDArray[np.float32]]
+    corrections: Mapping[str, NDArray[np.float32]]
     accurate: tuple[str, ...]
     tried: Sequence[tuple[int, list[str]]]
     targets: Sequence[TargetResult]
@@ -197,17 +197,17 @@ class Quantizer:
 
     Attributes:
         model: the float graph.
-        laboratory: where ranges were measured.
+        runner: where ranges were measured.
         table: of its calibration.
-        exam: what candidates have to pass.
+        gate: what candidates have to pass.
         plan: the groups, if they are known already.
         stage: progress.
     """
 
     model: FloatModel
-    laboratory: Laboratory
+    runner: GraphRunner
     table: CalibrationTable
-    exam: Exam
+    gate: AccuracyGate
     plan: Plan | None
     stage: Stage
 
@@ -221,23 +221,23 @@ class Quantizer:
         graph = equalized(Graph(self.model.content), self.table.equalization)
         groups = find_groups(graph)
         candidates = candidates_among(groups)
-        measured = some_of(images, 2 * SHIFT_FRAMES)
+        measured = some_of(images, 2 * BIAS_FRAMES)
         amax = self.table.amax()
-        shifts, master_shifts = (
-            bias_shifts(self.laboratory, graph, candidates, amax, measured, weight_levels=levels)
-            for levels in (CPU_WEIGHT_LEVELS, MASTER.weight_levels)
+        corrections, master_corrections = (
+            bias_corrections(self.runner, graph, candidates, amax, measured, weight_qmax=qmax)
+            for qmax in (CPU_WEIGHT_QMAX, MASTER.weight_qmax)
         )
-        ranges = ranges_of(self.table, shifts)
-        search = self._search(graph, self.laboratory.engine)
+        ranges = ranges_of(self.table, corrections)
+        search = self._search(graph, self.runner.engine)
         if plan is None:
             tick = self.stage("noise of each group", len(candidates) + min(WORST, len(candidates)))
             noise = search.rank(candidates, ranges, every(images, NOISE_FRAMES), tick)
-            accurate = search.fewest_floats(noise, candidates, ranges, self.exam, self._exam_tick())
+            accurate = search.fewest_floats(noise, candidates, ranges, self.gate, self._gate_tick())
         else:
             noise, accurate = [], _named(candidates, plan.accurate)
         targets = []
         for engine in installed_engines():
-            own = search if engine == self.laboratory.engine else self._search(graph, engine)
+            own = search if engine == self.runner.engine else self._search(graph, engine)
             if plan is not None:
                 useless: list[str] = []
                 chosen = _named(candidates, plan.targets.get(engine, ()))
@@ -246,13 +246,13 @@ class Quantizer:
                 chosen, useless = self._worthwhile(own, chosen, ranges, images[0])
             targets.append(self._target(own, chosen, useless, ranges, images[0]))
             search.tried += own.tried if own is not search else []
-        master = self._master(graph, accurate, noise, ranges_of(self.table, master_shifts))
+        master = self._master(graph, accurate, noise, ranges_of(self.table, master_corrections))
         return QuantizedModel(
             table=self.table,
             groups=groups,
             candidates=tuple(group.name for group in candidates),
             noise=noise,
-            shifts=shifts,
+            corrections=corrections,
             accurate=tuple(group.name for group in accurate),
             tried=search.tried,
             targets=targets,
@@ -261,10 +261,10 @@ class Quantizer:
 
     def _search(self, graph: Graph, engine: EngineName) -> Search:
         form, lower = FORMS[engine]
-        laboratory = Laboratory(self.model.name, engine)
-        return Search(laboratory, graph, self.model.scores, self.model.axis, form, lower)
+        runner = GraphRunner(self.model.name, engine)
+        return Search(runner, graph, self.model.scores, self.model.axis, form, lower)
 
-    def _exam_tick(self) -> Tick:
+    def _gate_tick(self) -> Tick:
         return self.stage("candidates at the gate", 0)
 
     def _still_accurate(
@@ -272,12 +272,12 @@ class Quantizer:
     ) -> list[FusionGroup]:
         names = {group.name for group in groups}
         order = [group for group in noise if group.name in names]
-        return search.fewest_floats(order, groups, ranges, self.exam, self._exam_tick()) if groups else []
+        return search.fewest_floats(order, groups, ranges, self.gate, self._gate_tick()) if groups else []
 
     def _master(
         self, graph: Graph, groups: Sequence[FusionGroup], noise: Sequence[GroupNoise], ranges: Ranges
     ) -> MasterResult | None:
-        exact = Laboratory(self.model.name, "onnxruntime", exact=True)
+        exact = GraphRunner(self.model.name, "onnxruntime", exact=True)
         search = Search(exact, graph, self.model.scores, self.model.axis, MASTER, lambda content: content)
         if self.plan is None:
             dense = [group for group in groups if not group.depthwise]
@@ -287,7 +287,7 @@ class Quantizer:
         if not groups:
             return None
         content = search.content(groups, ranges)
-        tick = self.stage("verifying the graphs for TensorRT", 2 * len(self.exam.references))
+        tick = self.stage("verifying the graphs for TensorRT", 2 * len(self.gate.references))
         comparison = self._exact(exact, content, tick)
         if comparison is None:  # a plan made with another budget
             return None
@@ -299,16 +299,16 @@ class Quantizer:
             half = None
         return MasterResult(content, half, tuple(group.name for group in groups), comparison, half_comparison)
 
-    def _exact(self, laboratory: Laboratory, content: bytes, tick: Tick) -> Comparison | None:
-        """How a graph does at the exam; None where it fails."""
-        with open_graph(content, laboratory.engine, laboratory.options()) as engine:
-            found = self.exam.sit(engine, tick)
-        return None if self.exam.faults(found) else found
+    def _exact(self, runner: GraphRunner, content: bytes, tick: Tick) -> Comparison | None:
+        """How a graph does at the gate; None where it fails."""
+        with open_graph(content, runner.engine, runner.options()) as engine:
+            found = self.gate.measure(engine, tick)
+        return None if self.gate.faults(found) else found
 
     def _worthwhile(
         self, search: Search, groups: Sequence[FusionGroup], ranges: Ranges, image: Image
     ) -> tuple[list[FusionGroup], list[str]]:
-        engine = search.laboratory.engine
+        engine = search.runner.engine
         self.stage(f"timing {engine}", 0)
 
         def opener(some: Sequence[FusionGroup]) -> Callable[[], Engine]:
@@ -319,8 +319,8 @@ class Quantizer:
     def _target(
         self, search: Search, groups: Sequence[FusionGroup], useless: Sequence[str], ranges: Ranges, image: Image
     ) -> TargetResult:
-        engine = search.laboratory.engine
-        content, comparison = b"", self.exam.float_result
+        engine = search.runner.engine
+        content, comparison = b"", self.gate.float_result
         openers = {
             f"float{ending}": self.model.opener(self.model.content, engine, upsampling, "fp32")
             for ending, upsampling in self.model.forms().items()
@@ -328,7 +328,7 @@ class Quantizer:
         if groups:
             content = search.content(groups, ranges)
             with self.model.opener(content, engine, None)() as opened:
-                comparison = self.exam.sit(opened, self.stage(f"verifying {engine}", len(self.exam.references)))
+                comparison = self.gate.measure(opened, self.stage(f"verifying {engine}", len(self.gate.references)))
             openers |= {
                 f"int8{ending}": self.model.opener(content, engine, upsampling)
                 for ending, upsampling in self.model.forms().items()
@@ -338,7 +338,7 @@ class Quantizer:
             content=content,
             groups=tuple(group.name for group in groups),
             comparison=comparison,
-            faults=tuple(self.exam.faults(comparison)),
+            faults=tuple(self.gate.faults(comparison)),
             useless=tuple(useless),
             latency_ms=latencies_ms(openers, image),
             planned=self.plan is not None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from vidseg.export.graph import Graph, attribute_of
 from vidseg.export.groups import MIN_CHANNELS, OPERATORS
-from vidseg.export.quantize import channel_axis
+from vidseg.export.qdq import channel_axis
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,15 +10,15 @@ import numpy as np
 
 from vidseg.export.fuse import IMAGE_PREFIX
 from vidseg.export.graph import Graph
-from vidseg.export.quantize import QuantizedForm
+from vidseg.export.qdq import QuantizedForm
 
-CPU_WEIGHT_LEVELS = 63
+CPU_WEIGHT_QMAX = 63
 """Largest magnitude of a weight that every processor computes exactly with: x86 before VNNI adds two products of 255
 and a weight in 16 bits, which hold no more than 2 * 255 * 64. Measured on ESPNetv2 s1 with OpenVINO and AVX2: 0.42 mIoU
 with weights up to 127, 0.495 up to 63; in exact arithmetic both give 0.49."""
 
-OPENVINO = QuantizedForm(CPU_WEIGHT_LEVELS, unsigned=True)
-ONNXRUNTIME = QuantizedForm(CPU_WEIGHT_LEVELS, unsigned=True, results=True)
+OPENVINO = QuantizedForm(CPU_WEIGHT_QMAX, unsigned=True)
+ONNXRUNTIME = QuantizedForm(CPU_WEIGHT_QMAX, unsigned=True, results=True)
 """Its kernels for 8-bit convolutions give 8 bits only, and are fast with unsigned activations. StreetNet 360x480, two
 cores with AVX2: master 40 ms, unsigned 33, with quantized results 23, float 27."""
 

@@ -16,13 +16,13 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Which groups are quantized, and where ranges are measured.
 
     Attributes:
-        laboratory: the engine in which activations are watched: results differ in their last bits between engines.
+        calibration_engine: in which activations are observed: results differ in their last bits between engines.
         accurate: names of the groups within the budget.
         targets: names of the groups that are quantized, by engine that INT8 is written for.
         tensorrt: names of the groups that are quantized for TensorRT; none where nothing is written for it.
     """
 
-    laboratory: EngineName
+    calibration_engine: EngineName
     accurate: tuple[str, ...]
     targets: dict[EngineName, tuple[str, ...]]
     tensorrt: tuple[str, ...]
@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         if unknown:
             got = f"it quantizes {unknown[0]!r}, which is not there"
             raise ConfigurationError(f"{name}: the plan is of another model", got, "Export without --plan.")
-        missing = sorted({self.laboratory, *self.targets}.difference(engines))
+        missing = sorted({self.calibration_engine, *self.targets}.difference(engines))
         if missing:
             what, do = f"{name}: the plan needs an engine that is not installed", f"pip install {missing[0]}"
             raise ConfigurationError(what, ", ".join(missing), do)

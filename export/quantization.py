@@ -22,12 +22,12 @@ from vidseg.export.graph import Graph
 from vidseg.export.groups import MIN_CHANNELS, FusionGroup, find_groups
 from vidseg.export.head import Head
 from vidseg.export.int8 import FloatModel, QuantizedModel, Quantizer, Stage, TargetResult, candidates_among
-from vidseg.export.laboratory import FeatureExtractor, Laboratory
 from vidseg.export.model import LoadedModel, source_of
 from vidseg.export.plan import Plan
 from vidseg.export.references import Judge, LabelledVerification, labelled_verification
 from vidseg.export.rtx import RtxOptions, build_rtx
-from vidseg.export.search import Exam
+from vidseg.export.runner import FeatureExtractor, GraphRunner
+from vidseg.export.search import AccuracyGate
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.cache import private_folder
 from vidseg.runtime.engines import predict
@@ -93,7 +93,7 @@ class Quantization:
     Attributes:
         model: the quantized graphs and how they were found.
         frames: facts about the frames, for the report.
-        exam: what candidates had to pass.
+        gate: what candidates had to pass.
         variants: for the manifest, with the members that they name.
         members: content by path.
         plan: to do the same again.
@@ -103,7 +103,7 @@ class Quantization:
 
     model: QuantizedModel
     frames: dict[str, Any]
-    exam: Exam
+    gate: AccuracyGate
     variants: tuple[VariantSpec, ...]
     members: dict[str, bytes]
     plan: Plan
@@ -187,22 +187,22 @@ class BundleQuantizer:
             request.plan.check(self.model.name, [group.name for group in groups], installed_engines())
         with FrameStore(self._fitted) as store:
             found = self._read(store)
-            laboratory = self._laboratory(store)
-            frames = self._choose(found, laboratory, graph, groups, labelled)
-            table = self._table(laboratory, graph, groups, frames)
-            exam = self._exam(laboratory, frames, labelled)
-            quantizer = Quantizer(self.model, laboratory, table, exam, request.plan, self.stage)
+            runner = self._runner(store)
+            frames = self._choose(found, runner, graph, groups, labelled)
+            table = self._table(runner, graph, groups, frames)
+            gate = self._gate(runner, frames, labelled)
+            quantizer = Quantizer(self.model, runner, table, gate, request.plan, self.stage)
             quantized = quantizer.quantize(frames.calibration)
             facts = _facts(frames, labelled)
         variants, members = self._variants(quantized, samples)
         plan = Plan(
-            laboratory=laboratory.engine,
+            calibration_engine=runner.engine,
             accurate=quantized.accurate,
             targets={target.engine: target.groups for target in quantized.targets if target.ships},
             tensorrt=quantized.master.groups if quantized.master else (),
         )
         members[TABLE] = table_json(table)
-        return Quantization(quantized, facts, exam, variants, members, plan, self._compiled(quantized))
+        return Quantization(quantized, facts, gate, variants, members, plan, self._compiled(quantized))
 
     def _fitted(self, image: Image) -> Image:
         placement = placement_of((image.shape[1], image.shape[0]), self.spec.size_wh, self.spec.fit)
@@ -214,15 +214,15 @@ class BundleQuantizer:
         most = max(MIN_CANDIDATES, 2 * self.request.frames)
         return read_candidates(uri, store, max_candidates=most, log=self.log, progress=lambda _read: tick())
 
-    def _laboratory(self, store: FrameStore) -> Laboratory:
+    def _runner(self, store: FrameStore) -> GraphRunner:
         if self.request.plan is not None:
-            return Laboratory(self.model.name, self.request.plan.laboratory)
+            return GraphRunner(self.model.name, self.request.plan.calibration_engine)
         before = [engine for engine in installed_engines() if any(self._places(engine))]
         if before:  # results differ in their last bits between engines: go on in the same
-            return Laboratory(self.model.name, before[0])
+            return GraphRunner(self.model.name, before[0])
         if not len(store):
-            return Laboratory(self.model.name, "onnxruntime")
-        return Laboratory.fastest(self.model.name, self.model.content, store[0])
+            return GraphRunner(self.model.name, "onnxruntime")
+        return GraphRunner.fastest(self.model.name, self.model.content, store[0])
 
     def _places(self, engine: EngineName) -> list[Path]:
         """Finished tables of this model, watched in an engine."""
@@ -241,7 +241,7 @@ class BundleQuantizer:
     def _choose(
         self,
         candidates: CandidateFrames,
-        laboratory: Laboratory,
+        runner: GraphRunner,
         graph: Graph,
         groups: Sequence[FusionGroup],
         labelled: LabelledVerification | None,
@@ -252,16 +252,16 @@ class BundleQuantizer:
             min_calibration=1 if labelled else MIN_FRAMES,
         )
         tick = self.stage("features of frames", len(candidates.store))
-        with FeatureExtractor(laboratory, graph, groups, len(self.class_names)) as features:
+        with FeatureExtractor(runner, graph, groups, len(self.class_names)) as features:
             excluded = labelled.thumbnails() if labelled else None
             return choose_frames(candidates, features, options, excluded=excluded, progress=lambda _done: tick())
 
     def _table(
-        self, laboratory: Laboratory, graph: Graph, groups: Sequence[FusionGroup], frames: CalibrationFrames
+        self, runner: GraphRunner, graph: Graph, groups: Sequence[FusionGroup], frames: CalibrationFrames
     ) -> CalibrationTable:
         """A finished table of the same graph, frames and engine, or a new one."""
         model_sha256 = sha256_of(graph.serialized())
-        place = self._place(laboratory.engine, frames.calibration_sha256)
+        place = self._place(runner.engine, frames.calibration_sha256)
         if place is not None and place.is_file():
             with suppress(ConfigurationError, OSError):
                 table = parse_table(place.read_bytes(), str(place))
@@ -269,7 +269,7 @@ class BundleQuantizer:
                     self.stage("calibration of an export before", 0)
                     return table
         tick = self.stage("calibrating", ticks_of(len(frames.calibration)))
-        table = calibrate(laboratory, graph, groups, frames, tick)
+        table = calibrate(runner, graph, groups, frames, tick)
         if place is not None:
             with suppress(OSError, ConfigurationError):  # it would only have saved time
                 private_folder(place.parent)
@@ -278,9 +278,11 @@ class BundleQuantizer:
                 part.replace(place)
         return table
 
-    def _exam(self, laboratory: Laboratory, frames: CalibrationFrames, labelled: LabelledVerification | None) -> Exam:
+    def _gate(
+        self, runner: GraphRunner, frames: CalibrationFrames, labelled: LabelledVerification | None
+    ) -> AccuracyGate:
         model, spec = self.model, self.spec
-        judge = Judge(laboratory, model, spec.size_wh, spec.fit)
+        judge = Judge(runner, model, spec.size_wh, spec.fit)
         count = len(labelled.folder) if labelled else len(frames.verification)
         tick = self.stage("float on verification frames", 2 * count)
         if labelled:
@@ -288,10 +290,10 @@ class BundleQuantizer:
         else:
             references = judge.references(((image, None) for image in frames.verification), tick)
         options = labelled.options if labelled else None
-        with model.opener(model.content, laboratory.engine, None, "fp32")() as engine:
+        with model.opener(model.content, runner.engine, None, "fp32")() as engine:
             float_result = compare(Segmenter(engine, spec.fit), references, options, tick)
         names = labelled.names if labelled else tuple(self.class_names)
-        return Exam(references, float_result, options, self.request.budget, names, spec.fit)
+        return AccuracyGate(references, float_result, options, self.request.budget, names, spec.fit)
 
     def _variants(
         self, quantized: QuantizedModel, samples: Sequence[tuple[Image, ClassMap]]

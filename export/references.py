@@ -16,8 +16,8 @@ from vidseg.calibration.frame_filter import thumbnail
 from vidseg.calibration.gate import LabelOptions, Reference
 from vidseg.export.graph import Graph
 from vidseg.export.int8 import FloatModel
-from vidseg.export.laboratory import Laboratory, Tick
 from vidseg.export.observe import with_outputs
+from vidseg.export.runner import GraphRunner, Tick
 from vidseg.runtime.decoding import CLASS_MAP
 from vidseg.runtime.frame import UNKNOWN, ClassMap, Image
 from vidseg.runtime.geometry import Fit, Placement, placement_of
@@ -66,13 +66,13 @@ class Judge:
     """Says what the float model thinks of frames.
 
     Attributes:
-        laboratory: where it runs.
+        runner: where it runs.
         model: the float graph.
         input_wh: of the input.
         fit: how a frame is laid on it.
     """
 
-    laboratory: Laboratory
+    runner: GraphRunner
     model: FloatModel
     input_wh: tuple[int, int]
     fit: Fit
@@ -90,7 +90,7 @@ class Judge:
         found = []
         scores = self.model.scores
         content = with_outputs(Graph(self.model.content), [scores])
-        for values in self.laboratory.values(content, (CLASS_MAP, scores), fitted(), tick):
+        for values in self.runner.values(content, (CLASS_MAP, scores), fitted(), tick):
             image, label, placement = kept.pop()
             class_map = placement.without_padding(np.asarray(values[CLASS_MAP][0], np.uint8))
             sure = placement.without_padding(self._sure(values[scores])) > 0

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from vidseg.calibration.ranges import QMAX
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
-from vidseg.export.quantize import LEVELS, channel_axis, quantize_weight
+from vidseg.export.qdq import channel_axis, quantize_weight
 
 ERROR, MEAN, POWER = "/error", "/mean", "/power"
 
@@ -43,7 +44,7 @@ def error_name(group: FusionGroup, position: int, number: int) -> str:
 
 
 def with_group_errors(
-    graph: Graph, groups: Sequence[FusionGroup], amax: Mapping[str, float], weight_levels: int
+    graph: Graph, groups: Sequence[FusionGroup], amax: Mapping[str, float], weight_qmax: int
 ) -> bytes:
     """A copy that gives, for each group, by how much its output is less when it is quantized by itself.
 
@@ -55,7 +56,7 @@ def with_group_errors(
         assert group.weight is not None
         weights = writer.graph.weight(group.weight).astype(np.float32)
         axis = channel_axis(node, weights.ndim, group.weight)
-        quantized, scale = quantize_weight(weights, axis, weight_levels)
+        quantized, scale = quantize_weight(weights, axis, weight_qmax)
         spread = scale.reshape([-1 if number == axis else 1 for number in range(weights.ndim)])
         rounded = writer.graph.set_weight(f"{group.name}/rounded", (quantized * spread).astype(np.float32))
         inputs = [rounded if name == group.weight else writer.rounded(name, amax[name]) for name in node.input[:2]]
@@ -82,7 +83,7 @@ class _Writer:
         self._made: set[str] = set()
         self._bounds = [
             self.graph.set_weight(f"refine/{name}", np.array(value, np.float32))
-            for name, value in (("low", -LEVELS), ("high", LEVELS))
+            for name, value in (("low", -QMAX), ("high", QMAX))
         ]
 
     def node_of(self, group: FusionGroup) -> Any:
@@ -112,7 +113,7 @@ class _Writer:
 
     def rounded(self, tensor: str, amax: float) -> str:
         """An activation, quantized and back."""
-        scale = np.float32(amax / LEVELS)
+        scale = np.float32(amax / QMAX)
         stem = f"{tensor}/{scale!r}"
         factor = self.graph.set_weight(f"{stem}/factor", np.array(1 / scale, np.float32))
         back = self.graph.set_weight(f"{stem}/back", scale)

@@ -21,7 +21,7 @@ TARGET_NOTES = {
 
 def report_document(found: Quantization) -> dict[str, Any]:
     """All of it as plain values for JSON. Times are of the machine that it names."""
-    model, exam = found.model, found.exam
+    model, gate = found.model, found.gate
     best = found.best
     return {
         "format": 1,
@@ -29,10 +29,10 @@ def report_document(found: Quantization) -> dict[str, Any]:
         "chosen": best.engine if best else None,
         "int8_share_of_macs": round(model.share_of_macs(best.groups), 4) if best else 0.0,
         "machine": machine_fingerprint(),
-        "budget": asdict(exam.budget),
+        "budget": asdict(gate.budget),
         "frames": found.frames,
-        "classes": list(exam.names),
-        "float": _comparison(exam.float_result),
+        "classes": list(gate.names),
+        "float": _comparison(gate.float_result),
         "targets": {target.engine: _target(found, target) for target in model.targets},
         "tensorrt": _master(found),
         "candidates": [{"groups": count, "faults": lines} for count, lines in model.tried],
@@ -78,14 +78,14 @@ def _reason(target: TargetResult) -> str:
 
 
 def _loss(found: Quantization, target: TargetResult) -> str:
-    reference, comparison = found.exam.float_result, target.comparison
+    reference, comparison = found.gate.float_result, target.comparison
     if reference.mean_iou is None or comparison.mean_iou is None:
         return f"{comparison.disagreement:.2%} of the pixels differ where float is sure"
     return f"mean IoU {comparison.mean_iou:.4f} for {reference.mean_iou:.4f}"
 
 
 def _target(found: Quantization, target: TargetResult) -> dict[str, Any]:
-    worst, drop = worst_class(target.comparison, found.exam.float_result)
+    worst, drop = worst_class(target.comparison, found.gate.float_result)
     return {
         "written": target.ships,
         "reason": None if target.ships else _reason(target),
@@ -94,7 +94,7 @@ def _target(found: Quantization, target: TargetResult) -> dict[str, Any]:
         "groups": len(target.groups),
         "float_because_no_gain": list(target.useless),
         "latency_ms": {name: round(ms, 3) for name, ms in target.latency_ms.items()},
-        "worst_class": None if worst is None else {"name": found.exam.names[worst], "drop_points": round(drop, 3)},
+        "worst_class": None if worst is None else {"name": found.gate.names[worst], "drop_points": round(drop, 3)},
         **_comparison(target.comparison),
     }
 
@@ -141,7 +141,7 @@ def _groups(found: Quantization) -> list[dict[str, Any]]:
                 for tensor in group.inputs
                 if tensor in model.table.tensors
             },
-            "bias_shifted": group.name in model.shifts,
+            "bias_corrected": group.name in model.corrections,
             "int8_in": [target.engine for target in model.targets if group.name in target.groups],
             "float_because": _why_float(found, group.name),
         }

@@ -170,10 +170,10 @@ def _pictures(found: Quantization, engines: Sequence[Engine], classes: Sequence[
         return ""
     worst = np.argsort(-shown.comparison.frame_disagreement, kind="stable")[:WORST_FRAMES]
     overlay = Overlay(tuple(classes), OverlayStyle(alpha=0.6, legend=False))
-    segmenters = [Segmenter(engine, found.exam.fit) for engine in engines]
+    segmenters = [Segmenter(engine, found.gate.fit) for engine in engines]
     figures = []
     for number in worst.tolist():
-        image = found.exam.references[number].image
+        image = found.gate.references[number].image
         results = [segmenter(image) for segmenter in segmenters]
         different = results[0].at_frame_size() != results[-1].at_frame_size()
         pictures = [image, *(overlay.draw(result) for result in results), _marked(image, different)]

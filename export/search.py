@@ -12,9 +12,9 @@ from vidseg.calibration.gate import Budget, Comparison, LabelOptions, Reference,
 from vidseg.calibration.sensitivity import GroupNoise, NoiseMeter, fewest_floats, rank_groups
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
-from vidseg.export.laboratory import Laboratory, Tick
 from vidseg.export.observe import with_outputs
-from vidseg.export.quantize import QuantizedForm, Ranges, quantize
+from vidseg.export.qdq import QuantizedForm, Ranges, quantize
+from vidseg.export.runner import GraphRunner, Tick
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.opening import open_graph
 from vidseg.runtime.frame import Image
@@ -26,7 +26,7 @@ WORST = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exam:
+class AccuracyGate:
     """What candidates have to pass.
 
     Attributes:
@@ -45,7 +45,7 @@ class Exam:
     names: Sequence[str]
     fit: Fit
 
-    def sit(self, engine: Engine, tick: Tick) -> Comparison:
+    def measure(self, engine: Engine, tick: Tick) -> Comparison:
         """Compare what an engine gives."""
         return compare(Segmenter(engine, self.fit), self.references, self.labels, tick)
 
@@ -59,7 +59,7 @@ class Search:
     """The search in one engine, with what was tried on the way.
 
     Attributes:
-        laboratory: where candidates run.
+        runner: where candidates run.
         graph: the float graph.
         scores: name of the tensor that decides the classes.
         axis: of its classes.
@@ -67,7 +67,7 @@ class Search:
         lower: last step of writing one for the engine.
     """
 
-    laboratory: Laboratory
+    runner: GraphRunner
     graph: Graph
     scores: str
     axis: int
@@ -94,15 +94,15 @@ class Search:
         return rank_groups(list(by_name), noise_of, min(WORST, len(by_name)), tick)
 
     def fewest_floats(
-        self, order: Sequence[GroupNoise], groups: Sequence[FusionGroup], ranges: Ranges, exam: Exam, tick: Tick
+        self, order: Sequence[GroupNoise], groups: Sequence[FusionGroup], ranges: Ranges, gate: AccuracyGate, tick: Tick
     ) -> list[FusionGroup]:
-        """The groups to quantize so that the exam is passed; none where that cannot be."""
+        """The groups to quantize so that the gate is passed; none where that cannot be."""
         by_name = {group.name: group for group in groups}
 
         def passes(names: frozenset[str]) -> bool:
             content = self.content([by_name[name] for name in sorted(names)], ranges)
-            with open_graph(content, self.laboratory.engine, self.laboratory.options()) as engine:
-                lines = exam.faults(exam.sit(engine, tick))
+            with open_graph(content, self.runner.engine, self.runner.options()) as engine:
+                lines = gate.faults(gate.measure(engine, tick))
             self.tried.append((len(names), lines))
             return not lines
 
@@ -111,4 +111,4 @@ class Search:
         return [group for group in groups if group.name in kept]
 
     def _scores(self, content: bytes, images: Sequence[Image]) -> list[NDArray[np.float32]]:
-        return [values[self.scores] for values in self.laboratory.values(content, [self.scores], images)]
+        return [values[self.scores] for values in self.runner.values(content, [self.scores], images)]

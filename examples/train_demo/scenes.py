@@ -26,13 +26,13 @@ def scene_frames(first_seed: int, seeds: int, frames_per_seed: int) -> tuple[NDA
     """Images (n, 360, 480, 3) uint8 BGR, scaled as the pipeline does it, and labels (n, 360, 480) uint8."""
     images, labels = [], []
     for seed in range(first_seed, first_seed + seeds):
-        dice = random.Random(seed)
-        size_wh = dice.choice(_SIZES)
+        rng = random.Random(seed)
+        size_wh = rng.choice(_SIZES)
         street = Street(seed, size_wh)
         for _ in range(frames_per_seed):
-            index = dice.randrange(100_000)
+            index = rng.randrange(100_000)
             image, label = street.render(index, index / 30)
-            write_code(image, StreetCode(index, dice.randrange(1 << 48)))
+            write_code(image, StreetCode(index, rng.randrange(1 << 48)))
             label[-code_height(size_wh[1]) :] = UNKNOWN
             images.append(cv2.resize(image, INPUT_WH, interpolation=cv2.INTER_LINEAR))
             labels.append(cv2.resize(label, INPUT_WH, interpolation=cv2.INTER_NEAREST))

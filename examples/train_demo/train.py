@@ -49,14 +49,14 @@ def train(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.uint
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=1e-4)
     pixels = np.bincount(labels[labels != UNKNOWN].ravel(), minlength=len(STREET_CLASSES))
     weight = torch.tensor((pixels.sum() / (pixels + 1)) ** 0.25, dtype=torch.float32)
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     started, step = time.monotonic(), 0
     network.train().to(memory_format=torch.channels_last)
     while (share := (time.monotonic() - started) / (60 * minutes)) < 1:
         rate = 4e-3 * min(share / 0.05, 1) * 0.5 * (1 + np.cos(np.pi * share))
         for group in optimizer.param_groups:
             group["lr"] = max(rate, 1e-6)
-        batch, target = _crops(images, labels, dice)
+        batch, target = _crops(images, labels, rng)
         logits = functional.interpolate(network(batch), size=target.shape[1:], mode="bilinear", align_corners=False)
         loss = functional.cross_entropy(logits, target, weight=weight / weight.mean(), ignore_index=UNKNOWN)
         optimizer.zero_grad()
@@ -68,14 +68,14 @@ def train(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.uint
 
 
 def _crops(
-    images: NDArray[np.uint8], labels: NDArray[np.uint8], dice: np.random.Generator
+    images: NDArray[np.uint8], labels: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     width, height = CROP_WH
     pictures, targets = [], []
-    for number in dice.integers(0, len(images), BATCH):
-        left = dice.integers(0, INPUT_WH[0] - width + 1)
-        top = dice.integers(0, INPUT_WH[1] - height + 1)
-        flip = -1 if dice.random() < 0.5 else 1
+    for number in rng.integers(0, len(images), BATCH):
+        left = rng.integers(0, INPUT_WH[0] - width + 1)
+        top = rng.integers(0, INPUT_WH[1] - height + 1)
+        flip = -1 if rng.random() < 0.5 else 1
         pictures.append(images[number, top : top + height, left : left + width][:, ::flip])
         targets.append(labels[number, top : top + height, left : left + width][:, ::flip])
     return network_input(np.stack(pictures)), torch.from_numpy(np.stack(targets).astype(np.int64))

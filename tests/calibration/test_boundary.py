@@ -75,8 +75,8 @@ def test_what_is_ignored_has_no_border_and_makes_none() -> None:
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_order_and_direction(seed: int, classes: int) -> None:
     """Pictures may come in any order; with label and prediction exchanged, precision and recall are."""
-    dice = np.random.default_rng(seed)
-    pairs = [dice.integers(0, classes, (2, 9, 12), dtype=np.uint8).repeat(3, 1).repeat(3, 2) for _ in range(3)]
+    rng = np.random.default_rng(seed)
+    pairs = [rng.integers(0, classes, (2, 9, 12), dtype=np.uint8).repeat(3, 1).repeat(3, 2) for _ in range(3)]
     forward, backward, exchanged = BoundaryCounter(classes), BoundaryCounter(classes), BoundaryCounter(classes)
     for label, prediction in pairs:
         forward.add(label, prediction)

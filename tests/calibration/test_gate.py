@@ -38,8 +38,8 @@ def picture_of(class_map: ClassMap) -> Image:
 
 
 def class_maps(seed: int, count: int = 3) -> list[ClassMap]:
-    dice = np.random.default_rng(seed)
-    return list(dice.integers(0, CLASSES, (count, SIZE_WH[1], SIZE_WH[0]), dtype=np.uint8))
+    rng = np.random.default_rng(seed)
+    return list(rng.integers(0, CLASSES, (count, SIZE_WH[1], SIZE_WH[0]), dtype=np.uint8))
 
 
 def compared(
@@ -68,7 +68,7 @@ def scored(*iou: float, shares: Sequence[float] | None = None) -> Comparison:
 @given(seeds, seeds)
 def test_only_pixels_that_float_is_sure_of_count(seed: int, other: int) -> None:
     reference, variant = class_maps(seed), class_maps(other)
-    sure = [dice > 0.5 for dice in np.random.default_rng(seed).random((3, SIZE_WH[1], SIZE_WH[0]))]
+    sure = [rng > 0.5 for rng in np.random.default_rng(seed).random((3, SIZE_WH[1], SIZE_WH[0]))]
     found = compared(variant, reference, sure)
     different = np.stack(variant) != np.stack(reference)
     assert found.frames == 3

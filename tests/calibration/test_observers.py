@@ -28,8 +28,8 @@ finite = st.floats(-(2.0**20), 2.0**20, width=32)
 
 def frames_of(seed: int, count: int = 5) -> Frames:
     """Activations of 3 channels, (3, 40), of frames that differ in size and sign."""
-    dice = np.random.default_rng(seed)
-    return [(dice.normal(dice.normal(), 10 ** dice.uniform(-3, 3), (3, 40))).astype(np.float32) for _ in range(count)]
+    rng = np.random.default_rng(seed)
+    return [(rng.normal(rng.normal(), 10 ** rng.uniform(-3, 3), (3, 40))).astype(np.float32) for _ in range(count)]
 
 
 def extremes_of(frames: Frames) -> dict[str, Extremes]:
@@ -55,10 +55,10 @@ def reference_counts(values: NDArray[np.float32], amax: float) -> NDArray[np.int
 
 @given(seeds, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_the_order_of_frames_changes_nothing(seed: int, dice: object) -> None:
+def test_the_order_of_frames_changes_nothing(seed: int, rng: object) -> None:
     frames = frames_of(seed)
     other = list(frames)
-    dice.shuffle(other)  # type: ignore[attr-defined]
+    rng.shuffle(other)  # type: ignore[attr-defined]
     first, second = extremes_of(frames), extremes_of(other)
     assert np.array_equal(first["a"].low, second["a"].low)
     assert np.array_equal(first["a"].high, second["a"].high)

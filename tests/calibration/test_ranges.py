@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from vidseg.calibration.observers import BINS, Histogram, magnitude_counts
 from vidseg.calibration.ranges import (
-    LEVELS,
     METHODS,
     PERCENTILES,
+    QMAX,
     candidate_ranges,
     entropy_amax,
     mse_amax,
@@ -27,14 +27,14 @@ seeds = st.integers(0, 2**32 - 1)
 
 def samples(seed: int) -> NDArray[np.float32]:
     """Of an activation: a few kinds of distribution, with or without far outliers and zeros."""
-    dice = np.random.default_rng(seed)
-    count = int(dice.integers(1, 20_000))
-    kinds = (dice.normal(0, 1, count), dice.laplace(0, 1, count), dice.random(count), dice.standard_t(2, count))
-    values = kinds[dice.integers(len(kinds))] * 10 ** dice.uniform(-4, 4)
-    if dice.random() < 0.5:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 20_000))
+    kinds = (rng.normal(0, 1, count), rng.laplace(0, 1, count), rng.random(count), rng.standard_t(2, count))
+    values = kinds[rng.integers(len(kinds))] * 10 ** rng.uniform(-4, 4)
+    if rng.random() < 0.5:
         values = np.maximum(values, 0)
-    if dice.random() < 0.3:
-        values[dice.integers(count)] *= 50
+    if rng.random() < 0.3:
+        values[rng.integers(count)] *= 50
     return values.astype(np.float32)
 
 
@@ -49,8 +49,8 @@ histograms = sampled.map(histogram_of)
 
 
 def quantization_error(values: NDArray[np.float64], counts: NDArray[np.float64], amax: float) -> float:
-    scale = amax / LEVELS
-    steps = np.clip(np.round(values / scale), -LEVELS, LEVELS)
+    scale = amax / QMAX
+    steps = np.clip(np.round(values / scale), -QMAX, QMAX)
     return float(np.sum(counts * (values - steps * scale) ** 2))
 
 
@@ -92,7 +92,7 @@ def test_no_other_range_has_less_squared_error(values: NDArray[np.float32]) -> N
     centers, counts = histogram.centers[used], histogram.counts[used].astype(np.float64)
     chosen = mse_amax(histogram)
     found = quantization_error(centers, counts, chosen)
-    for bins in (*range(LEVELS, BINS - 1, 16), BINS):
+    for bins in (*range(QMAX, BINS - 1, 16), BINS):
         other = quantization_error(centers, counts, bins * histogram.amax / BINS)
         assert found <= other * (1 + 1e-9)
 
@@ -101,8 +101,8 @@ def test_no_other_range_has_less_squared_error(values: NDArray[np.float32]) -> N
 @settings(deadline=None, max_examples=30)
 def test_the_squared_error_of_the_values_themselves_is_hardly_more_than_by_any_method(seed: int) -> None:
     """Where values are many, so that the histogram tells of them."""
-    dice = np.random.default_rng(seed)
-    kinds = (dice.normal(0, 1, 30_000), dice.laplace(0, 1, 30_000), dice.random(30_000))
+    rng = np.random.default_rng(seed)
+    kinds = (rng.normal(0, 1, 30_000), rng.laplace(0, 1, 30_000), rng.random(30_000))
     values = kinds[seed % len(kinds)].astype(np.float32)
     ranges = candidate_ranges(histogram_of(values))
     errors = {
@@ -114,7 +114,7 @@ def test_the_squared_error_of_the_values_themselves_is_hardly_more_than_by_any_m
 
 def reference_divergence(counts: list[float], end: int) -> float:
     """Migacz's loop, one bin after the other, in 128 steps; a bin that no step holds weighs as one of 1e-12."""
-    steps = LEVELS + 1
+    steps = QMAX + 1
     reference = counts[:end]
     reference[-1] += sum(counts[end:])
     sums, filled = [0.0] * steps, [0] * steps
@@ -138,12 +138,12 @@ def reference_divergence(counts: list[float], end: int) -> float:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_entropy_takes_the_candidate_that_loses_the_least_information(seed: int) -> None:
     """With gaps in the tail, so that steps hold bins with and without counts."""
-    dice = np.random.default_rng(seed)
-    values = np.concatenate([dice.laplace(0, 1, 3000), dice.uniform(3, 12, 60)]).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    values = np.concatenate([rng.laplace(0, 1, 3000), rng.uniform(3, 12, 60)]).astype(np.float32)
     histogram = histogram_of(values)
     counts = [float(count) for count in histogram.counts]
     counts[0] = counts[1]
-    losses = {end: reference_divergence(counts, end) for end in range(LEVELS + 1, BINS + 1, 8)}
+    losses = {end: reference_divergence(counts, end) for end in range(QMAX + 1, BINS + 1, 8)}
     chosen = round(entropy_amax(histogram) * BINS / histogram.amax)
     assert losses[chosen] <= min(losses.values()) + 1e-9
 
@@ -162,8 +162,8 @@ def test_entropy_and_error_take_one_of_their_candidates(histogram: Histogram) ->
     for amax, step in ((entropy_amax(histogram), 8), (mse_amax(histogram), 16)):
         bins = amax * BINS / histogram.amax
         assert bins == pytest.approx(round(bins))
-        assert LEVELS <= round(bins) <= BINS
-        assert round(bins) == BINS or (round(bins) - LEVELS) % step in {0, 1}
+        assert QMAX <= round(bins) <= BINS
+        assert round(bins) == BINS or (round(bins) - QMAX) % step in {0, 1}
 
 
 @given(sampled)

@@ -56,9 +56,9 @@ def test_the_gate_is_asked_a_few_times_only(count: int, data: st.DataObject) -> 
 def test_what_is_given_has_passed(count: int, data: st.DataObject) -> None:
     """Even where the gate is moody."""
     names = names_of(count)
-    dice = data.draw(st.randoms(use_true_random=False))
+    rng = data.draw(st.randoms(use_true_random=False))
     verdicts: dict[frozenset[str], bool] = {}
-    gate = Gate(lambda quantized: verdicts.setdefault(quantized, dice.random() < 0.4))
+    gate = Gate(lambda quantized: verdicts.setdefault(quantized, rng.random() < 0.4))
     found = fewest_floats(names, gate, dict.fromkeys(names, 1))
     assert verdicts[found] if found is not None else not verdicts[frozenset(names)]
 

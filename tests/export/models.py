@@ -42,11 +42,11 @@ def write_model(path: Path, spec: ModelSpec | None = None) -> Path:
 
 def build_model(spec: ModelSpec) -> onnx.ModelProto:
     channels = 1 if spec.head == "sigmoid" else spec.classes
-    dice = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     weights = [
-        _tensor("w1", dice.normal(0, 0.4, (8, 3, 3, 3))),
-        _tensor("b1", dice.normal(0, 0.2, 8)),
-        _tensor("w2", dice.normal(0, 0.4, (channels, 8, 3, 3))),
+        _tensor("w1", rng.normal(0, 0.4, (8, 3, 3, 3))),
+        _tensor("b1", rng.normal(0, 0.2, 8)),
+        _tensor("w2", rng.normal(0, 0.4, (channels, 8, 3, 3))),
     ]
     if spec.upsampled:
         sizes = np.array([1, channels, spec.size_wh[1], spec.size_wh[0]], np.int64)
@@ -104,12 +104,12 @@ def _tensor(name: str, values: np.ndarray[Any, Any]) -> Any:
 
 def write_wide_model(path: Path, size_wh: tuple[int, int], classes: int = 4, stride: int = 2) -> Path:
     """Write a model that can be quantized: 16 to 32 channels, depthwise, a skip, coarse logits, upsampled."""
-    dice = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     weights: list[Any] = []
 
     def weight(name: str, *shape: int) -> str:
         fan_in = float(np.prod(shape[1:])) if len(shape) > 1 else 10.0
-        values = dice.normal(0, 1 / np.sqrt(fan_in), shape).astype(np.float32)
+        values = rng.normal(0, 1 / np.sqrt(fan_in), shape).astype(np.float32)
         weights.append(onnx.numpy_helper.from_array(values, name))
         return name
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from vidseg.export.fuse import IMAGE_PREFIX
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups
-from vidseg.export.laboratory import Laboratory, extremes_of, watched_tensors
-from vidseg.export.quantize import Ranges
+from vidseg.export.qdq import Ranges
+from vidseg.export.runner import GraphRunner, extremes_of, watched_tensors
 from vidseg.runtime.engines.graph import INPUT
 from vidseg.runtime.engines.opening import EngineName
 from vidseg.runtime.frame import Image
@@ -210,9 +210,9 @@ def quantizable(kind: str) -> bytes:
 
 def images(count: int = 4, size_wh: tuple[int, int] = SIZE_WH) -> list[Image]:
     """Random ones that differ in brightness, (h, w, 3) uint8."""
-    dice = np.random.default_rng(3)
-    tops = dice.integers(120, 257, count)
-    return [dice.integers(0, top, (size_wh[1], size_wh[0], 3), dtype=np.uint8) for top in tops]
+    rng = np.random.default_rng(3)
+    tops = rng.integers(120, 257, count)
+    return [rng.integers(0, top, (size_wh[1], size_wh[0], 3), dtype=np.uint8) for top in tops]
 
 
 def core_groups(graph: Graph) -> list[FusionGroup]:
@@ -229,15 +229,15 @@ def ranges_of_kind(kind: str) -> Ranges:
 
 def measured_ranges(graph: Graph, groups: Collection[FusionGroup], frames: Sequence[Image]) -> Ranges:
     tensors = watched_tensors(groups)
-    found = extremes_of(Laboratory("test", "onnxruntime"), graph, tensors, frames)
-    positive = frozenset(name for name, extremes in found.items() if not extremes.signed)
-    return Ranges({name: extremes.amax for name, extremes in found.items()}, positive)
+    found = extremes_of(GraphRunner("test", "onnxruntime"), graph, tensors, frames)
+    nonnegative = frozenset(name for name, extremes in found.items() if not extremes.signed)
+    return Ranges({name: extremes.amax for name, extremes in found.items()}, nonnegative)
 
 
 def run(content: bytes, output: str, frames: Sequence[Image], engine: EngineName = "onnxruntime") -> NDArray[Any]:
     """What a graph gives for each frame, stacked."""
-    laboratory = Laboratory("test", engine)
-    return np.stack([values[output] for values in laboratory.values(content, [output], frames)])
+    runner = GraphRunner("test", engine)
+    return np.stack([values[output] for values in runner.values(content, [output], frames)])
 
 
 def exactly(content: bytes, output: str, frames: Sequence[Image]) -> NDArray[Any]:

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from tests.export.models import write_wide_model
 from vidseg.calibration.table import table_json
-from vidseg.export.calibrating import bias_shifts, calibrate, some_of
+from vidseg.export.calibrating import bias_corrections, calibrate, some_of
 from vidseg.export.equalize import equalized, find_sites
 from vidseg.export.exporter import ExportRequest, export_model
 from vidseg.export.graph import Graph
 from vidseg.export.groups import find_groups
 from vidseg.export.int8 import candidates_among
-from vidseg.export.laboratory import Laboratory
+from vidseg.export.runner import GraphRunner
 from vidseg.runtime.bundle import open_bundle
 from vidseg.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from vidseg.runtime.frame import Image
 from vidseg.runtime.sources.street.render import Street
 
 SIZE_WH = (96, 64)
-LABORATORY = Laboratory("wide", "onnxruntime")
+RUNNER = GraphRunner("wide", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def images() -> list[Image]:
 
 def _table(graph: Graph, images: list[Image]) -> bytes:
     groups = candidates_among(find_groups(graph))
-    return table_json(calibrate(LABORATORY, graph, groups, _Frames(images), lambda: None))  # type: ignore[arg-type]
+    return table_json(calibrate(RUNNER, graph, groups, _Frames(images), lambda: None))  # type: ignore[arg-type]
 
 
 def test_the_order_of_frames_does_not_change_a_table(graph: Graph, images: list[Image]) -> None:
@@ -69,10 +69,10 @@ def test_some_frames_are_the_same_in_any_order(order: list[int], count: int) -> 
 
 
 def test_equalizing_changes_no_result(graph: Graph, images: list[Image]) -> None:
-    dice = np.random.default_rng(6)
+    rng = np.random.default_rng(6)
     sites = find_sites(graph)
     assert sites
-    factors = {site.tensor: dice.uniform(0.1, 3, graph.shape(site.tensor)[1]).astype(np.float32) for site in sites}
+    factors = {site.tensor: rng.uniform(0.1, 3, graph.shape(site.tensor)[1]).astype(np.float32) for site in sites}
     changed = equalized(graph, factors)
     with OnnxRuntimeEngine(graph.serialized()) as before, OnnxRuntimeEngine(changed.serialized()) as after:
         for image in images[:3]:
@@ -81,10 +81,10 @@ def test_equalizing_changes_no_result(graph: Graph, images: list[Image]) -> None
     assert graph.serialized() != changed.serialized()
 
 
-def test_a_bias_shift_is_kept_only_where_it_helps_on_other_frames(graph: Graph, images: list[Image]) -> None:
+def test_a_bias_correction_is_kept_only_where_it_helps_on_other_frames(graph: Graph, images: list[Image]) -> None:
     groups = candidates_among(find_groups(graph))
     amax = {tensor: 1.0 for group in groups for tensor in group.inputs}  # clips: the means move
-    shifts = bias_shifts(LABORATORY, graph, groups, amax, images, weight_levels=63)
-    assert shifts
-    assert set(shifts) <= {group.name for group in groups}
-    assert bias_shifts(LABORATORY, graph, groups, amax, images[:1], weight_levels=63) == {}
+    corrections = bias_corrections(RUNNER, graph, groups, amax, images, weight_qmax=63)
+    assert corrections
+    assert set(corrections) <= {group.name for group in groups}
+    assert bias_corrections(RUNNER, graph, groups, amax, images[:1], weight_qmax=63) == {}

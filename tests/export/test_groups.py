@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from tests.export.quantizable import KINDS, SIZE_WH, WIDTH, Drawing, quantizable
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups, total_macs
-from vidseg.export.quantize import MASTER, Ranges, quantize
+from vidseg.export.qdq import MASTER, Ranges, quantize
 
 PIXELS = SIZE_WH[0] * SIZE_WH[1]
 

@@ -10,7 +10,7 @@ from tests.export.quantizable import KINDS, core_groups, exactly, images, quanti
 from vidseg.export.graph import Graph
 from vidseg.export.half import MAX_HALF, in_half
 from vidseg.export.lint import lint
-from vidseg.export.quantize import quantize
+from vidseg.export.qdq import quantize
 from vidseg.runtime.decoding import CLASS_MAP
 from vidseg.runtime.errors import ModelError
 

@@ -50,7 +50,7 @@ from vidseg.export.lint import (
     quantized_products,
 )
 from vidseg.export.lowering import ONNXRUNTIME, OPENVINO
-from vidseg.export.quantize import MASTER, QuantizedForm, quantize
+from vidseg.export.qdq import MASTER, QuantizedForm, quantize
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
 Breaker = Callable[[], bytes]

@@ -24,9 +24,9 @@ from tests.export.quantizable import (
 )
 from vidseg.export.fuse import IMAGE_PREFIX
 from vidseg.export.graph import Graph
-from vidseg.export.lowering import CPU_WEIGHT_LEVELS, ONNXRUNTIME, OPENVINO, for_openvino
+from vidseg.export.lowering import CPU_WEIGHT_QMAX, ONNXRUNTIME, OPENVINO, for_openvino
 from vidseg.export.observe import with_outputs
-from vidseg.export.quantize import quantize
+from vidseg.export.qdq import quantize
 from vidseg.runtime.frame import Image
 
 
@@ -117,6 +117,6 @@ def test_what_is_written_is_sound_and_changes_one_place() -> None:
 def test_two_products_of_the_largest_values_fit_16_bits(form: object) -> None:
     """What x86 without VNNI adds in one step."""
     assert form in {OPENVINO, ONNXRUNTIME}
-    assert CPU_WEIGHT_LEVELS == OPENVINO.weight_levels == ONNXRUNTIME.weight_levels
-    assert 2 * 255 * CPU_WEIGHT_LEVELS < 2**15
-    assert 2 * 255 * (CPU_WEIGHT_LEVELS + 2) > 2**15  # and hardly a level is given away
+    assert CPU_WEIGHT_QMAX == OPENVINO.weight_qmax == ONNXRUNTIME.weight_qmax
+    assert 2 * 255 * CPU_WEIGHT_QMAX < 2**15
+    assert 2 * 255 * (CPU_WEIGHT_QMAX + 2) > 2**15  # and hardly a level is given away

@@ -16,7 +16,7 @@ SIZE = 6
 
 
 def _model(branches: tuple[int, ...], *, bias: bool, also_read: bool = False, pool: bool = False) -> onnx.ModelProto:
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     weights: list[Any] = []
 
     def weight(name: str, values: Any) -> str:
@@ -25,8 +25,8 @@ def _model(branches: tuple[int, ...], *, bias: bool, also_read: bool = False, po
 
     nodes = []
     for number, channels in enumerate(branches):
-        inputs = ["x", weight(f"w{number}", dice.normal(size=(channels, 3, 3, 3)))]
-        inputs += [weight(f"b{number}", dice.normal(size=channels))] if bias else []
+        inputs = ["x", weight(f"w{number}", rng.normal(size=(channels, 3, 3, 3)))]
+        inputs += [weight(f"b{number}", rng.normal(size=channels))] if bias else []
         nodes.append(helper.make_node("Conv", inputs, [f"c{number}"], pads=[1] * 4))
     names = [f"c{number}" for number in range(len(branches))]
     total = sum(branches)
@@ -35,8 +35,8 @@ def _model(branches: tuple[int, ...], *, bias: bool, also_read: bool = False, po
         names.append("p")
         total += 3
     nodes.append(helper.make_node("Concat", names, ["cat"], axis=1))
-    parameters = [weight(name, dice.normal(size=total)) for name in ("scale", "shift", "mean")]
-    parameters.append(weight("variance", dice.uniform(0.1, 2, total)))
+    parameters = [weight(name, rng.normal(size=total)) for name in ("scale", "shift", "mean")]
+    parameters.append(weight("variance", rng.uniform(0.1, 2, total)))
     nodes.append(helper.make_node("BatchNormalization", ["cat", *parameters], ["n"], epsilon=1e-3))
     nodes.append(helper.make_node("Relu", ["n"], ["y"]))
     if also_read:

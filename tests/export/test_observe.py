@@ -19,8 +19,8 @@ from vidseg.calibration.observers import magnitude_counts
 from vidseg.calibration.ranges import candidate_ranges
 from vidseg.export.graph import Graph
 from vidseg.export.groups import find_groups
-from vidseg.export.laboratory import Laboratory, extremes_of, histograms_of, watched_tensors
 from vidseg.export.observe import HIGH, LOW, SAMPLE, with_extremes, with_outputs, with_samples
+from vidseg.export.runner import GraphRunner, extremes_of, histograms_of, watched_tensors
 from vidseg.runtime.engines.opening import EngineName
 
 ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
@@ -53,7 +53,7 @@ def test_extremes_are_those_of_each_channel_of_the_activation(kind: str) -> None
 @pytest.mark.parametrize("engine", ENGINES)
 def test_both_engines_see_the_same_extremes(engine: EngineName) -> None:
     graph, tensors = watched("residual")
-    found = extremes_of(Laboratory("test", engine), graph, tensors, images())
+    found = extremes_of(GraphRunner("test", engine), graph, tensors, images())
     for tensor, values in activations("residual").items():
         assert found[tensor].amax == pytest.approx(float(np.abs(values).max()), rel=1e-4)
         assert found[tensor].low.shape == (values.shape[2],)
@@ -101,12 +101,12 @@ def test_the_graph_that_is_watched_stays_as_it_is(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["residual", "matmul"])
 def test_the_order_of_frames_changes_neither_extremes_nor_histograms_nor_ranges(kind: str) -> None:
     graph, tensors = watched(kind)
-    laboratory = Laboratory("test", "onnxruntime")
+    runner = GraphRunner("test", "onnxruntime")
     frames = images(5)
     found = []
     for order in (frames, frames[::-1], frames[2:] + frames[:2]):
-        extremes = extremes_of(laboratory, graph, tensors, order)
-        histograms = histograms_of(laboratory, graph, extremes, order)
+        extremes = extremes_of(runner, graph, tensors, order)
+        histograms = histograms_of(runner, graph, extremes, order)
         found.append((extremes, histograms))
     (extremes, histograms), *others = found
     for other_extremes, other_histograms in others:
@@ -119,9 +119,9 @@ def test_the_order_of_frames_changes_neither_extremes_nor_histograms_nor_ranges(
 
 def test_the_histogram_is_that_of_the_pixels_that_are_looked_at() -> None:
     graph, tensors = watched("residual")
-    laboratory = Laboratory("test", "onnxruntime")
-    extremes = extremes_of(laboratory, graph, tensors, images())
-    histograms = histograms_of(laboratory, graph, extremes, images())
+    runner = GraphRunner("test", "onnxruntime")
+    extremes = extremes_of(runner, graph, tensors, images())
+    histograms = histograms_of(runner, graph, extremes, images())
     for tensor, values in activations("residual").items():
         looked_at = values[..., ::2, ::2]
         expected = magnitude_counts(looked_at, extremes[tensor].amax)

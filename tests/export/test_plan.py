@@ -12,16 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidseg.export.plan import Plan, read_plan
+from vidseg.runtime.engines.opening import EngineName
 from vidseg.runtime.errors import ConfigurationError
 
-PLAN = Plan(
-    laboratory="openvino", accurate=("a", "b"), targets={"openvino": ("a", "b"), "onnxruntime": ("a",)}, tensorrt=("b",)
-)
 names = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=4).map(tuple)
 engines = st.sampled_from(["openvino", "onnxruntime"])
+PLAN = Plan(
+    calibration_engine="openvino",
+    accurate=("a", "b"),
+    targets={"openvino": ("a", "b"), "onnxruntime": ("a",)},
+    tensorrt=("b",),
+)
 
 
-@given(st.builds(Plan, laboratory=engines, accurate=names, targets=st.dictionaries(engines, names), tensorrt=names))
+@given(
+    st.builds(Plan, calibration_engine=engines, accurate=names, targets=st.dictionaries(engines, names), tensorrt=names)
+)
 def test_a_plan_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> None:
     path = tmp_path_factory.getbasetemp() / "plan.json"
     path.write_bytes(msgspec.json.encode(plan))
@@ -31,12 +37,12 @@ def test_a_plan_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_plan_of_another_model_or_for_engines_that_are_not_here_is_refused() -> None:
-    here = ("openvino", "onnxruntime")
+    here: tuple[EngineName, ...] = ("openvino", "onnxruntime")
     PLAN.check("model", ["a", "b", "c"], here)
     with pytest.raises(ConfigurationError, match=r"of another model.*'b'"):
         PLAN.check("model", ["a"], here)
     with pytest.raises(ConfigurationError, match=r"not installed.*openvino"):
-        PLAN.check("model", ["a", "b"], ("onnxruntime",))
+        PLAN.check("model", ["a", "b"], ["onnxruntime"])
 
 
 def plain(**changes: Any) -> str:
@@ -53,7 +59,7 @@ def plain(**changes: Any) -> str:
         "{}",
         '{"plan": null}',
         "[" * 100_000,
-        plain(laboratory="tensorrt"),
+        plain(calibration_engine="tensorrt"),
         plain(accurate="a"),
         plain(accurate=[1]),
         plain(targets={"abacus": []}),

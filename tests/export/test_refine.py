@@ -1,4 +1,4 @@
-"""The method of a range and the shift of a bias are chosen by these figures: a wrong one loses what it should save."""
+"""A range's method and a bias's correction are chosen by these figures: a wrong one loses what it should save."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.export.quantizable import (
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
 from vidseg.export.observe import with_outputs
-from vidseg.export.quantize import MASTER, QuantizedForm, Ranges, quantize
+from vidseg.export.qdq import MASTER, QuantizedForm, Ranges, quantize
 from vidseg.export.refine import ERROR, MEAN, POWER, error_name, with_group_errors, with_range_errors
 
 SHARES = (1.0, 0.5, 0.1)
-FLOAT_WEIGHTS = QuantizedForm(weight_levels=127)
+FLOAT_WEIGHTS = QuantizedForm(weight_qmax=127)
 
 
 def weighted(kind: str) -> tuple[Graph, list[FusionGroup]]:
@@ -92,7 +92,7 @@ def applied(graph: Graph, group: FusionGroup, inputs: NDArray[np.float32], bias:
 def test_the_error_of_a_group_is_that_of_the_graph_in_which_it_alone_is_quantized(kind: str) -> None:
     graph, groups = weighted(kind)
     ranges = Ranges(ranges_of_kind(kind).amax)
-    content = with_group_errors(graph, groups, ranges.amax, MASTER.weight_levels)
+    content = with_group_errors(graph, groups, ranges.amax, MASTER.weight_qmax)
     for group in groups:
         alone = with_outputs(Graph(quantize(graph, [group], ranges, FLOAT_WEIGHTS)), [group.name])
         difference = output_of(graph.serialized(), group) - exactly_of(alone, group)
@@ -111,11 +111,11 @@ def test_a_shift_that_was_measured_takes_the_mean_error_away() -> None:
     ranges = Ranges(ranges_of_kind("signed").amax)
     group = groups[0]
     means = run(with_group_errors(graph, [group], ranges.amax, 127), group.name + MEAN, images())
-    shift = means.mean(axis=0).astype(np.float32)
+    correction = means.mean(axis=0).astype(np.float32)
     wanted = output_of(graph.serialized(), group)
     errors = []
-    for shifts in ({}, {group.name: shift}):
-        content = quantize(graph, [group], Ranges(ranges.amax, bias_shift=shifts))
+    for corrections in ({}, {group.name: correction}):
+        content = quantize(graph, [group], Ranges(ranges.amax, bias_correction=corrections))
         found = exactly_of(with_outputs(Graph(content), [group.name]), group)
         errors.append(np.abs(by_channel(found - wanted).mean(axis=(0, 1))).max())
     assert errors[1] < 0.02 * errors[0]

@@ -113,11 +113,11 @@ def trained() -> Any:
     """The same network every time, with statistics in its norm."""
     namespace: dict[str, Any] = {}
     exec(NETS.replace("from width import WIDTH", "WIDTH = 8"), namespace)
-    dice = torch.manual_seed(3)
+    rng = torch.manual_seed(3)
     net = namespace["Net"]()
     with torch.no_grad():
         for _ in range(20):
-            net(torch.rand(2, 3, 48, 64, generator=dice) * 3 - 1)
+            net(torch.rand(2, 3, 48, 64, generator=rng) * 3 - 1)
     return net.eval()
 
 

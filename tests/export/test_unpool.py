@@ -131,8 +131,8 @@ def _run_openvino(model: Any, picture: NDArray[np.float32]) -> NDArray[np.float3
 
 def _picture(case: Unpooling, seed: int, levels: int) -> NDArray[np.float32]:
     """Whole numbers around 0: with few levels, windows have several equal maxima."""
-    dice = np.random.default_rng(seed)
-    return dice.integers(-levels, levels + 1, (1, case.channels, *case.size_hw)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    return rng.integers(-levels, levels + 1, (1, case.channels, *case.size_hw)).astype(np.float32)
 
 
 CASES = {

@@ -45,12 +45,12 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_flipped_byte_is_noticed(tmp_path: Path, name: str) -> None:
     path = write_tiny_bundle(tmp_path / name)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    dice = random.Random(1)
+    rng = random.Random(1)
     before = open_bundle(path)
     for number in range(300):
-        file = dice.choice(files)
+        file = rng.choice(files)
         content = bytearray(original := file.read_bytes())
-        content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         file.write_bytes(content)
         try:
             after = open_bundle(path)

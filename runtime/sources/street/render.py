@@ -34,13 +34,13 @@ class Street:
     def __init__(self, seed: int, size_wh: tuple[int, int], *, noise: bool = True) -> None:
         self._world = World(seed)
         self._size_wh = size_wh
-        dice = np.random.default_rng(seed)
-        texture = cv2.GaussianBlur(dice.normal(0, 1, (_TILE, _TILE)).astype(np.float32), (0, 0), 0.8)
+        rng = np.random.default_rng(seed)
+        texture = cv2.GaussianBlur(rng.normal(0, 1, (_TILE, _TILE)).astype(np.float32), (0, 0), 0.8)
         self._texture = np.clip(128 + texture / texture.std() * 6, 0, 255).astype(np.uint8)
         width, height = size_wh
-        grain = dice.normal(0, NOISE_LEVELS, (height + 64, width + 64, 3)) + 16
+        grain = rng.normal(0, NOISE_LEVELS, (height + 64, width + 64, 3)) + 16
         self._grain = np.clip(grain.round(), 0, 255).astype(np.uint8) if noise else None
-        clouds = dice.normal(0, 1, (14, 10)).astype(np.float32)
+        clouds = rng.normal(0, 1, (14, 10)).astype(np.float32)
         smooth = cv2.resize(clouds, (2 * width, height), interpolation=cv2.INTER_CUBIC)
         self._clouds = np.clip(smooth * 55 - 12, 0, 80).astype(np.uint8)
 

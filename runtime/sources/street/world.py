@@ -149,55 +149,55 @@ class World:
         yield from self._walkers(time_s, camera_z)
 
     def _make_lot(self, number: int) -> tuple[Thing, ...]:
-        dice = random.Random(f"{self._seed} lot {number}")
+        rng = random.Random(f"{self._seed} lot {number}")
         things: list[Thing] = []
         start = number * LOT_LENGTH
         for side in (-1, 1):
-            if dice.random() < 0.86:
-                height = dice.uniform(6.5, 17)
-                setback = dice.choice((0, 0, 0.6, 1.4))
+            if rng.random() < 0.86:
+                height = rng.uniform(6.5, 17)
+                setback = rng.choice((0, 0, 0.6, 1.4))
                 floors = max(2, round(height / 3.2))
-                color = dice.choice(FACADES)
+                color = rng.choice(FACADES)
                 things.append(
-                    Building(side * (FACADE_X + setback), start, LOT_LENGTH, height, color, floors, dice.randint(3, 5))
+                    Building(side * (FACADE_X + setback), start, LOT_LENGTH, height, color, floors, rng.randint(3, 5))
                 )
             else:
-                things += [_tree(dice, side * dice.uniform(10, 14), start + dice.uniform(2, 11), 1.5) for _ in range(3)]
-            if dice.random() < 0.6:
-                things.append(_tree(dice, side * 5.6, start + dice.uniform(1, 12), 1.0))
-            if dice.random() < 0.55:
+                things += [_tree(rng, side * rng.uniform(10, 14), start + rng.uniform(2, 11), 1.5) for _ in range(3)]
+            if rng.random() < 0.6:
+                things.append(_tree(rng, side * 5.6, start + rng.uniform(1, 12), 1.0))
+            if rng.random() < 0.55:
                 parked_x = side * (ROAD_HALF_WIDTH - 1.1)
                 things.append(
-                    Car(parked_x, start + dice.uniform(0, 8), dice.choice(PAINTS), side < 0, dice.uniform(1.4, 1.8))
+                    Car(parked_x, start + rng.uniform(0, 8), rng.choice(PAINTS), side < 0, rng.uniform(1.4, 1.8))
                 )
         return tuple(things)
 
     def _traffic(self, time_s: float, camera_z: float) -> Iterator[Car]:
         for number, z in _stream(self._oncoming_gap, -self._oncoming_speed, time_s, camera_z, VIEW_AHEAD):
-            dice = random.Random(f"{self._seed} car {number}")
-            yield Car(-1.4, z + dice.uniform(-6, 6), dice.choice(PAINTS), oncoming=True, height=dice.uniform(1.4, 1.9))
+            rng = random.Random(f"{self._seed} car {number}")
+            yield Car(-1.4, z + rng.uniform(-6, 6), rng.choice(PAINTS), oncoming=True, height=rng.uniform(1.4, 1.9))
         if self._has_leader:
-            dice = random.Random(f"{self._seed} leader")
+            rng = random.Random(f"{self._seed} leader")
             gap = self._leader_gap + 4 * math.sin(0.23 * time_s + self._phase)
             yield Car(
-                1.5 + 0.2 * math.sin(0.4 * time_s), camera_z + gap, dice.choice(PAINTS), oncoming=False, height=1.5
+                1.5 + 0.2 * math.sin(0.4 * time_s), camera_z + gap, rng.choice(PAINTS), oncoming=False, height=1.5
             )
 
     def _walkers(self, time_s: float, camera_z: float) -> Iterator[Person]:
         for side, speed in ((-1, 1.3), (1, -1.2), (1, 1.4), (-1, -1.1)):
             gap = self._people_gap * (1.7 if speed < 0 else 1.3)
             for number, z in _stream(gap, speed, time_s, camera_z, WALKERS_AHEAD):
-                dice = random.Random(f"{self._seed} walker {side} {speed} {number}")
-                x = side * dice.uniform(5.2, 8.0)
-                if dice.random() < 0.08:  # crosses the street
-                    x = 5.0 * math.sin(0.35 * time_s + dice.uniform(0, 6.28))
+                rng = random.Random(f"{self._seed} walker {side} {speed} {number}")
+                x = side * rng.uniform(5.2, 8.0)
+                if rng.random() < 0.08:  # crosses the street
+                    x = 5.0 * math.sin(0.35 * time_s + rng.uniform(0, 6.28))
                 yield Person(
                     x,
-                    z + dice.uniform(-2, 2),
-                    dice.uniform(1.55, 1.95),
-                    dice.choice(CLOTHES),
-                    dice.choice(CLOTHES),
-                    math.sin(6.0 * time_s + dice.uniform(0, 6.28)),
+                    z + rng.uniform(-2, 2),
+                    rng.uniform(1.55, 1.95),
+                    rng.choice(CLOTHES),
+                    rng.choice(CLOTHES),
+                    math.sin(6.0 * time_s + rng.uniform(0, 6.28)),
                 )
 
 
@@ -209,16 +209,16 @@ def _stream(gap: float, speed: float, time_s: float, camera_z: float, ahead: flo
     return ((number, number * gap + offset) for number in range(first, last + 1))
 
 
-def _tree(dice: random.Random, x: float, z: float, size: float) -> Tree:
-    trunk = dice.uniform(1.9, 2.6) * size
+def _tree(rng: random.Random, x: float, z: float, size: float) -> Tree:
+    trunk = rng.uniform(1.9, 2.6) * size
     balls = tuple(
         (
-            dice.uniform(-1.1, 1.1) * size,
-            trunk + dice.uniform(0.2, 2.6) * size,
-            dice.uniform(0.8, 1.35) * size,
-            dice.uniform(0.72, 1.15),
+            rng.uniform(-1.1, 1.1) * size,
+            trunk + rng.uniform(0.2, 2.6) * size,
+            rng.uniform(0.8, 1.35) * size,
+            rng.uniform(0.72, 1.15),
         )
         for _ in range(9)
     )
-    color = (dice.uniform(35, 60), dice.uniform(95, 130), dice.uniform(55, 95))
+    color = (rng.uniform(35, 60), rng.uniform(95, 130), rng.uniform(55, 95))
     return Tree(x, z, trunk, tuple(sorted(balls, key=lambda ball: ball[3])), color)

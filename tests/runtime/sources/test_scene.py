@@ -79,15 +79,15 @@ def test_labels_are_those_of_the_picture_to_the_pixel() -> None:
 def test_the_code_reads_back_after_scaling_blending_and_compression(
     index: int, captured_us: int, size_wh: tuple[int, int], seed: int
 ) -> None:
-    dice = np.random.default_rng(seed)
-    image = dice.integers(0, 256, (size_wh[1], size_wh[0], 3), dtype=np.uint8)
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (size_wh[1], size_wh[0], 3), dtype=np.uint8)
     code = StreetCode(index, captured_us)
     write_code(image, code)
     assert read_code(image) == code
     small = cv2.resize(image, (480, 360), interpolation=cv2.INTER_LINEAR)
     palette = np.asarray([spec.color_rgb[::-1] for spec in STREET_CLASSES], np.uint8)
     classes = cv2.resize(
-        dice.integers(0, len(palette), (9, 12), dtype=np.uint8), (480, 360), interpolation=cv2.INTER_NEAREST
+        rng.integers(0, len(palette), (9, 12), dtype=np.uint8), (480, 360), interpolation=cv2.INTER_NEAREST
     )
     blended = cv2.addWeighted(small, 0.5, palette[classes], 0.5, 0)
     packed = cv2.imencode(".jpg", blended, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
@@ -97,15 +97,15 @@ def test_the_code_reads_back_after_scaling_blending_and_compression(
 
 
 def test_a_damaged_code_is_none_rather_than_wrong() -> None:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(50):
         image = np.zeros((480, 640, 3), np.uint8)
         write_code(image, StreetCode(5, 6))
-        column = 40 + 17 * int(dice.integers(0, 30))
+        column = 40 + 17 * int(rng.integers(0, 30))
         image[-8:, column : column + 17] = 255 - image[-8:, column : column + 17]
         assert read_code(image) in (None, StreetCode(5, 6))
     assert read_code(np.zeros((480, 640, 3), np.uint8)) is None
-    assert read_code(dice.integers(0, 256, (480, 640, 3), dtype=np.uint8)) is None
+    assert read_code(rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)) is None
 
 
 def test_every_frame_carries_its_number_and_capture_time() -> None:

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidseg.calibration.ranges import QMAX
 from vidseg.export.graph import Graph, attribute_of
 from vidseg.export.groups import FusionGroup
-
-LEVELS = 127
-"""Largest magnitude of a quantized value: symmetric, so that -128 is never used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,14 +23,14 @@ class Ranges:
 
     Attributes:
         amax: largest magnitude by activation; what lies beyond is clipped.
-        positive: activations that were never below zero.
-        bias_shift: what is added to the output of a group through its bias, (channels_out,) float32, by the group's
-            name; not where the bias is computed.
+        nonnegative: activations that were never below zero.
+        bias_correction: what is added to the output of a group through its bias, (channels_out,) float32, by name of
+            the group; not where the bias is computed.
     """
 
     amax: Mapping[str, float]
-    positive: Collection[str] = frozenset()
-    bias_shift: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    nonnegative: Collection[str] = frozenset()
+    bias_correction: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,12 @@ class QuantizedForm:
     """How quantized values are written.
 
     Attributes:
-        weight_levels: largest magnitude of a quantized weight; 63 where a machine's 8-bit sums saturate.
+        weight_qmax: largest magnitude of a quantized weight; 63 where a machine's 8-bit sums saturate.
         unsigned: activations as 0..255, with a zero point of 0 where they are never negative, else of 128.
         results: what groups give is quantized too, for engines whose kernels give 8-bit values only.
     """
 
-    weight_levels: int = LEVELS
+    weight_qmax: int = QMAX
     unsigned: bool = False
     results: bool = False
 
@@ -109,9 +107,9 @@ class _Writer:
         if self._form.results and not self._decides(group.result):
             for reader in self._graph.readers(group.result):
                 self._let_read(reader, group.result)
-        shift = self._ranges.bias_shift.get(group.name)
-        if shift is not None:
-            self._shift_bias(node, shift)
+        correction = self._ranges.bias_correction.get(group.name)
+        if correction is not None:
+            self._correct_bias(node, correction)
 
     def with_pairs(self) -> list[Any]:
         """All nodes: weights first, each pair right behind what makes its activation."""
@@ -159,10 +157,10 @@ class _Writer:
         """Scale and zero point, both of no axes: with one axis, TensorRT-RTX computes in float (seen in 1.7)."""
         amax = max(self._ranges.amax[tensor], float(np.finfo(np.float32).tiny) * 255)
         if not self._form.unsigned:
-            return np.array(amax / LEVELS, np.float32), np.array(0, np.int8)
-        if tensor in self._ranges.positive:
+            return np.array(amax / QMAX, np.float32), np.array(0, np.int8)
+        if tensor in self._ranges.nonnegative:
             return np.array(amax / 255, np.float32), np.array(0, np.uint8)
-        return np.array(amax / LEVELS, np.float32), np.array(128, np.uint8)
+        return np.array(amax / QMAX, np.float32), np.array(128, np.uint8)
 
     def _weight(self, node: Any, group: FusionGroup) -> str:
         import onnx
@@ -170,7 +168,7 @@ class _Writer:
         assert group.weight is not None
         values = self._graph.weight(group.weight).astype(np.float32)
         axis = channel_axis(node, values.ndim, group.weight)
-        quantized, scale = quantize_weight(values, axis, self._form.weight_levels)
+        quantized, scale = quantize_weight(values, axis, self._form.weight_qmax)
         output = f"{group.weight}{self._slash}dequantized" + ("" if axis is None else f"/{axis}")
         if output not in self._weights:
             parameters = [
@@ -184,18 +182,18 @@ class _Writer:
             )
         return output
 
-    def _shift_bias(self, node: Any, shift: NDArray[np.float32]) -> None:
+    def _correct_bias(self, node: Any, correction: NDArray[np.float32]) -> None:
         name = f"{node.output[0]}{self._slash}bias"
         beta = attribute_of(node, "beta", 1.0)  # Gemm weighs its bias
         has_bias = len(node.input) > 2 and node.input[2]
         if not beta or (has_bias and not self._graph.is_weight(node.input[2])):
             return
-        shift = np.asarray(shift / beta, np.float32)
+        correction = np.asarray(correction / beta, np.float32)
         if has_bias:
-            shift = self._graph.weight(node.input[2]).astype(np.float32) + shift
-            node.input[2] = self._graph.set_weight(name, shift)
+            correction = self._graph.weight(node.input[2]).astype(np.float32) + correction
+            node.input[2] = self._graph.set_weight(name, correction)
         else:
-            node.input[:] = [*node.input[:2], self._graph.set_weight(name, shift)]
+            node.input[:] = [*node.input[:2], self._graph.set_weight(name, correction)]
 
 
 def channel_axis(node: Any, dimensions: int, weight: str) -> int | None:
@@ -210,7 +208,7 @@ def channel_axis(node: Any, dimensions: int, weight: str) -> int | None:
 
 
 def quantize_weight(
-    values: NDArray[np.float32], axis: int | None, levels: int = LEVELS
+    values: NDArray[np.float32], axis: int | None, qmax: int = QMAX
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric: int8 values of the weight's shape, and the scale, one a channel along `axis` or a single one.
 
@@ -218,7 +216,7 @@ def quantize_weight(
     """
     others = tuple(number for number in range(values.ndim) if number != axis) if axis is not None else None
     amax = np.abs(values).max(axis=others)
-    scale = np.where(amax > levels * np.finfo(np.float32).tiny, amax / levels, 1).astype(np.float32)
+    scale = np.where(amax > qmax * np.finfo(np.float32).tiny, amax / qmax, 1).astype(np.float32)
     shape = [-1 if number == axis else 1 for number in range(values.ndim)]
     spread = scale.reshape(shape) if axis is not None else scale
-    return np.clip(np.rint(values / spread), -levels, levels).astype(np.int8), scale
+    return np.clip(np.rint(values / spread), -qmax, qmax).astype(np.int8), scale

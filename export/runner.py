@@ -33,7 +33,7 @@ def _no_tick() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Laboratory:
+class GraphRunner:
     """An engine to run graphs in.
 
     Attributes:
@@ -51,7 +51,7 @@ class Laboratory:
         return GraphOptions(self.name, "int8", fetch=tuple(fetch), exact=self.exact)
 
     @classmethod
-    def fastest(cls, name: str, content: bytes, image: Image) -> Laboratory:
+    def fastest(cls, name: str, content: bytes, image: Image) -> GraphRunner:
         """In the library that runs a graph fastest here: up to six times between them.
 
         Raises:
@@ -108,13 +108,13 @@ class FeatureExtractor:
     The vector is the highest value of each channel where the network is narrowest in space: what the model itself sees.
 
     Args:
-        laboratory: where it runs.
+        runner: where it runs.
         graph: the float graph.
         groups: of it.
         classes: number of the model's classes.
     """
 
-    def __init__(self, laboratory: Laboratory, graph: Graph, groups: Sequence[FusionGroup], classes: int) -> None:
+    def __init__(self, runner: GraphRunner, graph: Graph, groups: Sequence[FusionGroup], classes: int) -> None:
         self._classes = classes
         self._watched = sorted({tensor for group in groups for tensor in group.inputs})
         pictures = [tensor for tensor in self._watched if len(graph.shape(tensor)) == 4]
@@ -124,7 +124,7 @@ class FeatureExtractor:
         )
         outputs = (CLASS_MAP, *(tensor + ending for tensor in self._watched for ending in (LOW, HIGH)))
         content = with_extremes(graph, self._watched, keep=(CLASS_MAP,))
-        self._engine = open_graph(content, laboratory.engine, laboratory.options(outputs))
+        self._engine = open_graph(content, runner.engine, runner.options(outputs))
 
     def __call__(self, image: Image) -> FrameFeatures:
         """Features of a picture at the input's size, (h, w, 3) uint8 BGR."""
@@ -145,12 +145,12 @@ class FeatureExtractor:
 
 
 def extremes_of(
-    laboratory: Laboratory, graph: Graph, tensors: Sequence[str], images: Iterable[Image], tick: Tick = _no_tick
+    runner: GraphRunner, graph: Graph, tensors: Sequence[str], images: Iterable[Image], tick: Tick = _no_tick
 ) -> dict[str, Extremes]:
     """The first pass over calibration frames."""
     observer = ExtremesObserver()
     outputs = [tensor + ending for tensor in tensors for ending in (LOW, HIGH)]
-    for values in laboratory.values(with_extremes(graph, tensors), outputs, images, tick):
+    for values in runner.values(with_extremes(graph, tensors), outputs, images, tick):
         observer.add(
             {tensor: values[tensor + LOW] for tensor in tensors}, {tensor: values[tensor + HIGH] for tensor in tensors}
         )
@@ -158,7 +158,7 @@ def extremes_of(
 
 
 def histograms_of(
-    laboratory: Laboratory,
+    runner: GraphRunner,
     graph: Graph,
     extremes: Mapping[str, Extremes],
     images: Iterable[Image],
@@ -168,7 +168,7 @@ def histograms_of(
     tensors = sorted(extremes)
     observer = HistogramObserver(extremes)
     content = with_samples(graph, tensors, _stride(graph, tensors))
-    for values in laboratory.values(content, [tensor + SAMPLE for tensor in tensors], images, tick):
+    for values in runner.values(content, [tensor + SAMPLE for tensor in tensors], images, tick):
         observer.add({tensor: values[tensor + SAMPLE] for tensor in tensors})
     return observer.histograms()
 

@@ -30,11 +30,12 @@ from tests.export.quantizable import (
     ranges_of_kind,
     run,
 )
+from vidseg.calibration.ranges import QMAX
 from vidseg.export.graph import Graph, attribute_of
 from vidseg.export.groups import FusionGroup, find_groups
 from vidseg.export.lowering import ONNXRUNTIME, OPENVINO, for_openvino
 from vidseg.export.observe import with_outputs
-from vidseg.export.quantize import LEVELS, MASTER, QuantizedForm, Ranges, channel_axis, quantize, quantize_weight
+from vidseg.export.qdq import MASTER, QuantizedForm, Ranges, channel_axis, quantize, quantize_weight
 
 FORMS = {"master": MASTER, "openvino": OPENVINO, "onnxruntime": ONNXRUNTIME}
 # Measured on these graphs, in exact arithmetic and in each engine: 2e-5..9e-4; products of products up to 2e-3.
@@ -60,12 +61,12 @@ def initializers(content: bytes) -> dict[str, NDArray[Any]]:
     return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-@given(weights, st.sampled_from([None, 0, 1, 2]), st.sampled_from([LEVELS, 63]))
+@given(weights, st.sampled_from([None, 0, 1, 2]), st.sampled_from([QMAX, 63]))
 @settings(deadline=None)
-def test_a_weight_is_off_by_half_a_scale_at_most(values: NDArray[np.float32], axis: int | None, levels: int) -> None:
-    quantized, scale = quantize_weight(values, axis, levels)
+def test_a_weight_is_off_by_half_a_scale_at_most(values: NDArray[np.float32], axis: int | None, qmax: int) -> None:
+    quantized, scale = quantize_weight(values, axis, qmax)
     assert quantized.dtype == np.int8
-    assert np.abs(quantized.astype(int)).max() <= levels
+    assert np.abs(quantized.astype(int)).max() <= qmax
     assert scale.dtype == np.float32
     assert (scale > 0).all()
     assert scale.shape == (() if axis is None else (values.shape[axis],))
@@ -78,11 +79,11 @@ def test_a_weight_is_off_by_half_a_scale_at_most(values: NDArray[np.float32], ax
 def test_each_channel_uses_all_its_levels(values: NDArray[np.float32]) -> None:
     quantized, _ = quantize_weight(values, 0)
     used = np.abs(quantized.astype(int)).max(axis=(1, 2))
-    assert set(used[np.abs(values).max(axis=(1, 2)) > 1e-30]) <= {LEVELS}
+    assert set(used[np.abs(values).max(axis=(1, 2)) > 1e-30]) <= {QMAX}
     assert not used[np.abs(values).max(axis=(1, 2)) == 0].any()
 
 
-def pair_model(form: QuantizedForm, amax: float, positive: bool) -> onnxruntime.InferenceSession:
+def pair_model(form: QuantizedForm, amax: float, nonnegative: bool) -> onnxruntime.InferenceSession:
     """x -> Q -> DQ -> a product with 1, as `quantize` writes it."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -93,7 +94,7 @@ def pair_model(form: QuantizedForm, amax: float, positive: bool) -> onnxruntime.
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     whole = Graph(model.SerializeToString())
-    ranges = Ranges({"x": amax}, frozenset({"x"} if positive else ()))
+    ranges = Ranges({"x": amax}, frozenset({"x"} if nonnegative else ()))
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     content = with_outputs(Graph(quantize(whole, find_groups(whole), ranges, form)), ["x/dequantized"])
@@ -109,12 +110,12 @@ def pair_model(form: QuantizedForm, amax: float, positive: bool) -> onnxruntime.
 def test_an_activation_is_off_by_half_a_scale_at_most_within_its_range_and_clipped_beyond(
     written: tuple[str, bool], amax: float, seed: int
 ) -> None:
-    name, positive = written
-    values = np.random.default_rng(seed).uniform(0 if positive else -2, 2, (256, 1)).astype(np.float32) * amax
+    name, nonnegative = written
+    values = np.random.default_rng(seed).uniform(0 if nonnegative else -2, 2, (256, 1)).astype(np.float32) * amax
     values[:2, 0] = amax, 0
     values = values.astype(np.float32)
-    (found,) = pair_model(FORMS[name], amax, positive).run(["x/dequantized"], {"x": values})
-    scale = amax / (255 if positive else LEVELS)
+    (found,) = pair_model(FORMS[name], amax, nonnegative).run(["x/dequantized"], {"x": values})
+    scale = amax / (255 if nonnegative else QMAX)
     inside = np.abs(values) <= amax
     assert (np.abs(found - values.astype(np.float64))[inside] <= scale * (0.5 + 1e-4)).all()
     above, below = found[values > amax], found[values < -amax]
@@ -172,7 +173,7 @@ def test_the_float_graph_stays_and_the_same_input_gives_the_same_bytes(kind: str
     first = quantize(graph, groups, ranges)
     assert graph.model.SerializeToString(deterministic=True) == before
     assert find_groups(graph) == find_groups(Graph(quantizable(kind)))
-    turned = Ranges(dict(reversed(list(ranges.amax.items()))), ranges.positive)
+    turned = Ranges(dict(reversed(list(ranges.amax.items()))), ranges.nonnegative)
     assert quantize(Graph(quantizable(kind)), list(reversed(groups)), turned) == first
 
 
@@ -185,13 +186,13 @@ def test_parameters_are_those_of_the_form(kind: str, name: str) -> None:
     assert quantizers
     for node in quantizers:
         scale, zero_point = (constants[name] for name in node.input[1:])
-        positive = node.input[0] in ranges.positive
+        nonnegative = node.input[0] in ranges.nonnegative
         assert scale.shape == zero_point.shape == ()
-        assert scale == np.float32(ranges.amax[node.input[0]] / (255 if form.unsigned and positive else LEVELS))
+        assert scale == np.float32(ranges.amax[node.input[0]] / (255 if form.unsigned and nonnegative else QMAX))
         assert zero_point.dtype == (np.uint8 if form.unsigned else np.int8)
-        assert zero_point == (128 if form.unsigned and not positive else 0)
+        assert zero_point == (128 if form.unsigned and not nonnegative else 0)
     kernels = [values for name, values in constants.items() if name.endswith("/int8")]
-    assert all(int(np.abs(values.astype(int)).max()) <= form.weight_levels for values in kernels)
+    assert all(int(np.abs(values.astype(int)).max()) <= form.weight_qmax for values in kernels)
     assert len(kernels) == len({group.weight for group in core_groups(Graph(quantizable(kind))) if group.weight})
 
 
@@ -282,14 +283,14 @@ def test_a_shift_is_added_to_the_bias_of_its_group_alone(kind: str) -> None:
     graph = Graph(quantizable(kind))
     ranges = ranges_of_kind(kind)
     for group in core_groups(graph):
-        shift = np.linspace(-1, 1, group.channels_out, dtype=np.float32)
-        shifted = replace(ranges, bias_shift={group.name: shift})
+        correction = np.linspace(-1, 1, group.channels_out, dtype=np.float32)
+        shifted = replace(ranges, bias_correction={group.name: correction})
         contents = [quantize(graph, [group], some, MASTER) for some in (ranges, shifted)]
         before, after = (
             exactly(with_outputs(Graph(content), [group.name]), group.name, images()) for content in contents
         )
         channels = np.moveaxis(after - before, 2 if before.ndim == 5 else -1, -1).reshape(-1, group.channels_out)
-        assert np.allclose(channels, shift, atol=1e-4)
+        assert np.allclose(channels, correction, atol=1e-4)
 
 
 def test_a_shift_of_a_bias_that_is_computed_or_weighted_does_no_harm() -> None:
@@ -301,7 +302,7 @@ def test_a_shift_of_a_bias_that_is_computed_or_weighted_does_no_harm() -> None:
     graph = Graph(draw.finished(draw.node("Conv", [stem, draw.random(WIDTH, WIDTH, 1, 1), computed])))
     group = core_groups(graph)[0]
     ranges = measured_ranges(graph, [group], images())
-    shifted = replace(ranges, bias_shift={group.name: np.ones(WIDTH, np.float32)})
+    shifted = replace(ranges, bias_correction={group.name: np.ones(WIDTH, np.float32)})
     assert quantize(graph, [group], shifted) == quantize(graph, [group], ranges)
 
 
@@ -314,7 +315,7 @@ def test_a_shift_of_a_weighted_bias_is_what_was_asked_for() -> None:
     graph = Graph(draw.finished(draw.node("Mul", [stem, draw.node("Reshape", [excited, shape])])))
     (group,) = core_groups(graph)
     ranges = measured_ranges(graph, [group], images())
-    shifted = replace(ranges, bias_shift={group.name: np.full(WIDTH, 3, np.float32)})
+    shifted = replace(ranges, bias_correction={group.name: np.full(WIDTH, 3, np.float32)})
     before, after = (
         exactly(with_outputs(Graph(quantize(graph, [group], some)), [group.name]), group.name, images())
         for some in (ranges, shifted)
@@ -343,14 +344,14 @@ def test_names_that_end_like_ours_keep_their_values() -> None:
     """As TensorFlow calls its weights: an activation `block` beside a weight `block/scale`."""
     graph = Graph(quantizable("relu"))
     (group,) = core_groups(graph)
-    ranges, shift = ranges_of_kind("relu"), np.full(WIDTH, 0.5, np.float32)
-    wanted = quantize(graph, [group], replace(ranges, bias_shift={group.name: shift}))
+    ranges, correction = ranges_of_kind("relu"), np.full(WIDTH, 0.5, np.float32)
+    wanted = quantize(graph, [group], replace(ranges, bias_correction={group.name: correction}))
     first = next(node for node in graph.nodes if node.op_type == "Conv")
     new = {group.inputs[0]: "block", first.input[1]: "block/scale", group.name: "next", first.input[2]: "next/bias"}
     renamed = Graph(with_names(quantizable("relu"), new))
     (group,) = core_groups(renamed)
     amax = {new.get(name, name): value for name, value in ranges.amax.items()}
-    found = quantize(renamed, [group], Ranges(amax, bias_shift={"next": shift}))
+    found = quantize(renamed, [group], Ranges(amax, bias_correction={"next": correction}))
     assert {"block/scale", "next/bias"} <= set(initializers(found))
     assert np.array_equal(exactly(scores_of(found), SCORES, images()), exactly(scores_of(wanted), SCORES, images()))
 
