@@ -25,10 +25,10 @@ from vidseg.calibration.gate import compare
 from vidseg.export.cut import find_cut
 from vidseg.export.frames import spread_frames
 from vidseg.export.head import find_head
-from vidseg.export.int8 import FloatModel
 from vidseg.export.model import load_model
 from vidseg.export.quantization import float_model_of
-from vidseg.export.references import Judge
+from vidseg.export.quantized_model import FloatModel
+from vidseg.export.references import float_references
 from vidseg.export.runner import GraphRunner
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines import Engine
@@ -87,8 +87,8 @@ class Examiner:
         images: Sequence[Image] = spread_frames(model.calib_uri, 32).images
         if model.labelled:
             images = [pair.image for pair in test_frames()][::4]
-        judge = Judge(GraphRunner(model.name, "openvino"), self.float_model, bundle.manifest.input.size_wh, self._fit)
-        self._references = judge.references(((image, None) for image in images), lambda: None)
+        runner = GraphRunner(model.name, "openvino")
+        self._references = float_references(runner, self.float_model, self._fit, images, lambda: None)
 
     def measure(self, engine: Engine) -> Measured:
         """Run it over all frames and close it."""

@@ -51,7 +51,12 @@ class LabelledFolder:
         Raises:
             DatasetError: a file is unreadable, labels are no class ids, or the sizes of a pair differ.
         """
-        return (LabelledImage(str(label), _read_image(image), read_labels(label)) for image, label in self.pairs)
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> LabelledImage:
+        """Read a pair, from 0; for errors see `__iter__`."""
+        image, label = self.pairs[number]
+        return LabelledImage(str(label), _read_image(image), read_labels(label))
 
 
 def labelled_folder(images: Path | str, labels: Path | str) -> LabelledFolder:

@@ -68,7 +68,8 @@ class Comparison:
         agreement: share of pixels with the same class.
         disagreement: share of pixels with another class where the float model is sure.
         frame_disagreement: the same by frame, (frames,) float64.
-        iou: by class against the labels, (classes,) float64, NaN where a class is not there; None without labels.
+        iou: by class against the labels, (classes,) float64, NaN where a class is neither in labels nor predictions;
+            None without labels.
         boundary_f: mean over the classes against the labels; None without labels.
         class_shares: of the labelled pixels, (classes,) float64; None without labels.
     """
@@ -83,8 +84,18 @@ class Comparison:
 
     @property
     def mean_iou(self) -> float | None:
-        """Mean over the classes that are there; None without labels."""
-        return None if self.iou is None or np.isnan(self.iou).all() else float(np.nanmean(self.iou))
+        """Mean over the classes that are labelled; None where nothing is.
+
+        One pixel decides whether a class without labels has an IoU, of 0, or none: means of different classes would be
+        compared.
+        """
+        if self.iou is None or self.class_shares is None or not self.class_shares.any():
+            return None
+        return float(self.iou[self.class_shares > 0].mean())
+
+    def worst_frames(self, count: int) -> list[int]:
+        """Numbers of the frames that differ most where the float model is sure, the worst first."""
+        return [int(number) for number in np.argsort(-self.frame_disagreement, kind="stable")[:count]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +159,13 @@ def faults(found: Comparison, reference: Comparison, budget: Budget, class_names
         budget: see `Budget`.
         class_names: of the label ids, for the messages.
     """
-    drop = _mean_drop(found, reference)
-    if drop is None:
+    if found.mean_iou is None or reference.mean_iou is None:
         percent = found.disagreement * 100
         if not percent <= budget.max_disagreement:  # not a number: of no frame
             return [f"{percent:.2f} % of the pixels differ where float is sure, {budget.max_disagreement} % may"]
         return []
     lines = []
+    drop = (reference.mean_iou - found.mean_iou) * 100
     if drop > budget.max_miou_drop:
         lines.append(f"mean IoU falls by {drop:.2f} points, {budget.max_miou_drop} may")
     worst, class_drop = worst_class(found, reference)
@@ -162,18 +173,6 @@ def faults(found: Comparison, reference: Comparison, budget: Budget, class_names
         name = class_names[worst] if worst < len(class_names) else f"class {worst}"
         lines.append(f"IoU of {name} falls by {class_drop:.2f} points, {budget.max_class_drop} may")
     return lines
-
-
-def _mean_drop(found: Comparison, reference: Comparison) -> float | None:
-    """By how much mean IoU falls over the labelled classes, in points; None where nothing is labelled.
-
-    One pixel decides whether a class without labels has an IoU, of 0, or none: means of different classes would be
-    compared.
-    """
-    if found.iou is None or reference.iou is None or reference.class_shares is None:
-        return None
-    there = reference.class_shares > 0
-    return float((reference.iou[there] - found.iou[there]).mean() * 100) if there.any() else None
 
 
 def worst_class(found: Comparison, reference: Comparison) -> tuple[int | None, float]:

@@ -7,7 +7,8 @@ because it looks at all verification frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -71,6 +72,7 @@ def rank_groups(
     noise_of: Callable[[frozenset[str]], float],
     worst: int,
     progress: Callable[[], None] = lambda: None,
+    workers: int = 1,
 ) -> list[GroupNoise]:
     """All groups, the one that makes most noise first.
 
@@ -79,20 +81,21 @@ def rank_groups(
         noise_of: noise of the graph with these groups quantized.
         worst: how many of the first are measured one-off too; they are ordered among themselves by the larger of both.
         progress: called after each measurement.
+        workers: threads that call `noise_of`.
     """
-    alone = {}
-    for name in names:
-        alone[name] = noise_of(frozenset([name]))
-        progress()
-    order = sorted(names, key=lambda name: (-alone[name], name))
-    everything = noise_of(frozenset(names)) if worst else 0.0
-    ranked = []
-    for number, name in enumerate(order):
-        one_off = None
-        if number < worst:
-            one_off = everything - noise_of(frozenset(names) - {name})
-            progress()
-        ranked.append(GroupNoise(name, alone[name], one_off))
+    everything = frozenset(names)
+    with ThreadPoolExecutor(workers) as pool:
+
+        def measured(sets: Iterable[frozenset[str]]) -> Iterator[float]:
+            for noise in pool.map(noise_of, sets):
+                progress()
+                yield noise
+
+        alone = dict(zip(names, measured(frozenset([name]) for name in names), strict=True))
+        order = sorted(names, key=lambda name: (-alone[name], name))
+        total = noise_of(everything) if worst else 0.0
+        without = dict(zip(order[:worst], measured(everything - {name} for name in order[:worst]), strict=True))
+    ranked = [GroupNoise(name, alone[name], total - without[name] if name in without else None) for name in order]
     head = sorted(ranked[:worst], key=lambda group: (-max(group.one_on, group.one_off or 0.0), group.name))
     return head + ranked[worst:]
 
@@ -100,10 +103,12 @@ def rank_groups(
 def fewest_floats(
     order: Sequence[str], passes: Callable[[frozenset[str]], bool], macs: Mapping[str, int]
 ) -> frozenset[str] | None:
-    """The groups that stay quantized when as few as possible of the worst go back to float.
+    """The groups that stay quantized when few of the worst go back to float.
 
-    The number of floats is searched by halving, since a candidate with more of them is hardly ever worse; then each
-    group that went back is tried quantized again, the largest first, as long as that is cheap.
+    The number of floats is searched by halving, since a candidate with more of them is hardly ever worse. What went
+    back is then tried quantized again, in halves of halves, because one guilty group may be ranked low and take all
+    above it along (as delta debugging finds the changes that break a program: Zeller and Hildebrandt, Simplifying and
+    isolating failure-inducing input, 2002).
 
     Args:
         order: all groups, the worst first.
@@ -111,27 +116,37 @@ def fewest_floats(
         macs: multiply-adds by group.
 
     Returns:
-        The quantized groups; None where not even one group passes.
+        The quantized groups; None where none passes.
     """
     everything = frozenset(order)
     if passes(everything):
         return everything
     low, high = 0, len(order)  # `low` floats fail, `high` floats are the float model
-    best: frozenset[str] | None = None
+    best: frozenset[str] = frozenset()
     while high - low > 1:
-        middle = (low + high) // 2 if best is not None or low > 0 else min(max(1, len(order) // 16), high - 1)
+        middle = (low + high) // 2 if best or low > 0 else min(max(1, len(order) // 16), high - 1)
         kept = frozenset(order[middle:])
         if passes(kept):
             best, high = kept, middle
         else:
             low = middle
-    if best is None:
-        return None
-    for name in sorted(everything - best, key=lambda name: (-macs[name], name))[:RETRIED]:
-        if passes(best | {name}):
-            best = best | {name}
-    return best
+    tries = MAX_TRIES
+    blocks = _halves(sorted(everything - best, key=lambda name: (-macs[name], name)))
+    while blocks and tries:
+        block = blocks.pop(0)
+        more = best | frozenset(block)
+        tries -= 1
+        if more != everything and passes(more):
+            best = more
+        elif len(block) > 1:
+            blocks += _halves(block)
+    return best or None
 
 
-RETRIED = 4
-"""Groups that went back to float and are tried quantized again: each costs a run over all verification frames."""
+def _halves(names: list[str]) -> list[list[str]]:
+    middle = len(names) // 2
+    return [half for half in (names[:middle], names[middle:]) if half]
+
+
+MAX_TRIES = 16
+"""To quantize again what went back to float: each costs a run over all verification frames."""

@@ -82,28 +82,39 @@ def _helpful_factors(
     extremes: Mapping[str, Extremes],
     held_out: Sequence[Image],
 ) -> dict[str, NDArray[np.float32]]:
-    """Factors of the sites where equalizing lowers the error behind them, on frames that they were not made from."""
+    """Factors of the sites where equalizing lowers the error behind them, on frames that they were not made from.
+
+    Sites change each other's errors: those that help are measured again without the others, until all of them do.
+    """
     by_name = {group.name: group for group in groups}
     sites = [site for site in find_sites(graph) if site.tensor in extremes and set(site.behind) <= set(by_name)]
-    if not sites or not held_out:
+    if not held_out:
         return {}
     factors = {site.tensor: factors_for(graph, site, extremes[site.tensor]) for site in sites}
     behind = [by_name[name] for site in sites for name in site.behind]
-    outputs = [group.name + ERROR for group in behind]
-    amax = {tensor: max(found.amax, 1e-30) for tensor, found in extremes.items()}
-    divided = dict(amax)
-    for site in sites:
-        found = extremes[site.tensor]
-        magnitudes = np.maximum(np.abs(found.low), np.abs(found.high))
-        divided[site.tensor] = max(float((magnitudes / factors[site.tensor]).max()), 1e-30)
-    totals = []
-    for variant, ranges in ((graph, amax), (equalized(graph, factors), divided)):
-        content = with_group_errors(variant, behind, ranges, CPU_WEIGHT_QMAX)
-        totals.append(_sums(runner.values(content, outputs, held_out), outputs))
-    before, after = (
-        {site.tensor: sum(float(total[name + ERROR]) for name in site.behind) for site in sites} for total in totals
-    )
-    return {tensor: factors[tensor] for tensor in factors if after[tensor] < before[tensor]}
+
+    def errors_with(chosen: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
+        """Behind each site, with these equalized."""
+        amax = {tensor: _amax_of(found, chosen.get(tensor)) for tensor, found in extremes.items()}
+        divisors = {site.before: chosen[site.tensor] for site in sites if site.tensor in chosen}
+        content = with_group_errors(equalized(graph, chosen), behind, amax, CPU_WEIGHT_QMAX, divisors)
+        outputs = [group.name + ERROR for group in behind]
+        total = _sums(runner.values(content, outputs, held_out), outputs)
+        return {site.tensor: sum(float(total[name + ERROR]) for name in site.behind) for site in sites}
+
+    before = errors_with({}) if sites else {}
+    while factors:
+        after = errors_with(factors)
+        helpful = {tensor: factor for tensor, factor in factors.items() if after[tensor] < before[tensor]}
+        if len(helpful) == len(factors):
+            break
+        factors = helpful
+    return factors
+
+
+def _amax_of(extremes: Extremes, divisor: NDArray[np.float32] | None) -> float:
+    magnitudes = np.maximum(np.abs(extremes.low), np.abs(extremes.high))
+    return float((magnitudes if divisor is None else magnitudes / divisor).max())
 
 
 def some_of(images: Indexed[Image], count: int) -> list[Image]:

@@ -18,10 +18,11 @@ from vidseg.export.cut import Cut, find_cut
 from vidseg.export.frames import STREET_URI, CheckFrames, every, spread_frames
 from vidseg.export.fuse import fuse
 from vidseg.export.head import find_head
-from vidseg.export.int8 import FloatModel, Stage
+from vidseg.export.int8 import Stage
 from vidseg.export.labels import Label, check_count, colored, read_labels
 from vidseg.export.model import LoadedModel, check_packages, load_model
 from vidseg.export.quantization import BundleQuantizer, Quantization, QuantizationRequest, float_model_of
+from vidseg.export.quantized_model import FloatModel
 from vidseg.export.report import report_document, report_lines
 from vidseg.export.report_page import report_page
 from vidseg.export.torch_model import is_reference, onnx_from_torch

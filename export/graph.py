@@ -160,3 +160,44 @@ def inner_nodes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
             for inner in graph.node:
                 found += [inner, *inner_nodes(inner)]
     return found
+
+
+_OF_ONE = frozenset({"ArgMax", "TopK"})
+_DECIDERS = _OF_ONE | {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+_MOVES = frozenset(
+    {"Cast", "Concat", "Flatten", "Gather", "Identity", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose",
+     "Unsqueeze", "Upsample"}
+)  # fmt: skip
+_NORMALIZES = frozenset({"HardSigmoid", "LogSoftmax", "Sigmoid", "Softmax"})
+_CARRIES = _MOVES | {"Mul", "Not", "Where"}  # classes may be renumbered, or written as 0 and 255
+_FLOATS = frozenset({1, 10, 11, 16})  # FLOAT, FLOAT16, DOUBLE, BFLOAT16 of TensorProto.DataType
+
+
+def class_scores(graph: Graph) -> frozenset[str]:
+    """Names of the tensors that decide the classes: rounded, scores tie, and ties change classes at every border.
+
+    They lie between what compares scores on its way to an output (ArgMax, Greater, ..) and what makes them, this
+    included: only moved (Resize, Transpose, ..) or normalized (Softmax, Sigmoid, ..) in between. Where nothing in the
+    graph compares, who reads its outputs does: they are the scores.
+    """
+    carried = _behind(graph, graph.outputs, _CARRIES)
+    deciders = {id(node): node for node in map(graph.producer, carried) if node and node.op_type in _DECIDERS}
+    compared = [name for node in deciders.values() for name in node.input[: 1 if node.op_type in _OF_ONE else 2]]
+    if not deciders:
+        compared = [name for name in graph.outputs if graph.element_type(name) in _FLOATS]
+    return _behind(graph, compared, _MOVES | _NORMALIZES)
+
+
+def _behind(graph: Graph, tensors: Iterable[str], through: frozenset[str]) -> frozenset[str]:
+    """These tensors and all from which only such operators lead to them; no weights."""
+    found: set[str] = set()
+    waiting = list(tensors)
+    while waiting:
+        tensor = waiting.pop()
+        if not tensor or tensor in found or graph.is_weight(tensor):
+            continue
+        found.add(tensor)
+        node = graph.producer(tensor)
+        if node is not None and node.op_type in through:
+            waiting += node.input if node.op_type in {"Concat", "Gather", "Mul", "Where"} else node.input[:1]
+    return frozenset(found)

@@ -79,6 +79,8 @@ def _group(graph: Graph, node: Any) -> FusionGroup | None:
     shape, output = graph.shape(other), graph.shape(node.output[0])
     if min(len(shape), len(graph.shape(data))) < 2 or not output or not all(output):  # vectors have no channels
         return None
+    if node.op_type in {"Conv", "ConvTranspose"} and len(shape) != 4:  # not of pictures
+        return None
     channels_in, channels_out, macs, positions = _size(node, shape, output, graph.shape(data), swapped=swapped)
     group = attribute_of(node, "group", 1)
     return FusionGroup(

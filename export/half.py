@@ -1,11 +1,14 @@
 """The FP16 form of a graph for strongly typed TensorRT, where types are the graph's: no builder flag lowers them.
 
 Q/DQ pairs stay float32 with Casts around them: a scale below 6e-8 would be zero in float16, and the compiler fuses the
-Casts either way (TensorRT-RTX 1.7 makes the same plan of both). Preprocessing, scores and classes stay float32.
+Casts either way (TensorRT-RTX 1.7 makes the same plan of both). Preprocessing, scores and classes stay float32, and so
+does what float16 cannot hold: larger weights, and activations that were seen to come near its end. A CPU does not show
+that by running the graph, because it computes float16 in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,21 +16,31 @@ import numpy as np
 from vidseg.export.graph import Graph
 from vidseg.export.lint import DQ, Q
 from vidseg.export.model import PREFIX
-from vidseg.runtime.errors import ModelError
 
 MAX_HALF = 65504.0
+"""The largest number of float16: IEEE 754-2008, binary16."""
+
+MAX_SEEN = MAX_HALF / 2
+"""Activations that were seen beyond this stay float32: other frames may give larger ones."""
 
 _FLOAT = 1  # TensorProto.FLOAT
 
 
-def in_half(content: bytes) -> bytes:
+def half_tensors(content: bytes) -> list[str]:
+    """What `in_half` computes in float16, if it is small enough."""
+    graph = Graph(content)
+    return [tensor for node in graph.nodes if _may_be_half(graph, node) for tensor in node.output if tensor]
+
+
+def in_half(content: bytes, large: Collection[str] = ()) -> bytes:
     """A graph whose network computes in float16, with the inputs and outputs that it had.
 
-    Raises:
-        ModelError: a weight does not fit into float16.
+    Args:
+        content: the graph.
+        large: activations that stay float32, and with them what makes or reads them.
     """
     graph = Graph(content)
-    writer = _Writer(graph)
+    writer = _Writer(graph, frozenset(large))
     nodes = []
     for node in graph.nodes:
         nodes += writer.converted(node)
@@ -38,14 +51,15 @@ def in_half(content: bytes) -> bytes:
 class _Writer:
     """Converts node after node, in order; each tensor is cast once for all that need it."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, large: frozenset[str]) -> None:
         self._graph = graph
+        self._large = large
         self._half: set[str] = set()  # tensors that are float16 now
         self._cast: dict[tuple[str, bool], str] = {}
 
     def converted(self, node: Any) -> list[Any]:
         """The node with its inputs in the type it computes in, behind the Casts that it needs."""
-        in_half = self._computes_in_half(node)
+        in_half = _may_be_half(self._graph, node) and self._large.isdisjoint([*node.input, *node.output])
         before: list[Any] = []
         for position, tensor in enumerate(node.input):
             if not tensor:
@@ -59,22 +73,11 @@ class _Writer:
             self._half |= set(node.output)
         return [*before, node]
 
-    def _computes_in_half(self, node: Any) -> bool:
-        if node.name.startswith(PREFIX) or node.op_type in {Q, DQ, "Cast", "Shape"}:
-            return False
-        kinds = [self._graph.element_type(tensor) for tensor in node.output]
-        return bool(kinds) and all(kind == _FLOAT for kind in kinds)
-
     def _as_half(self, tensor: str, before: list[Any]) -> str:
         if tensor in self._half or self._graph.element_type(tensor) != _FLOAT:
             return tensor
         if self._graph.is_weight(tensor):
-            values = self._graph.weight(tensor)
-            if np.isfinite(values).all() and values.size and np.abs(values).max() > MAX_HALF:
-                clipped = np.clip(values, -MAX_HALF, MAX_HALF)
-                if values.ndim:  # a bound of a Clip may be any number; a weight may not
-                    raise ModelError(f"weight {tensor!r} does not fit into float16", f"{np.abs(values).max():g}")
-                values = clipped
+            values = np.clip(self._graph.weight(tensor), -MAX_HALF, MAX_HALF)  # single numbers: bounds of a Clip
             return self._graph.set_weight(f"{tensor}/half", values.astype(np.float16))
         return self._as(tensor, half=True, before=before)
 
@@ -89,3 +92,17 @@ class _Writer:
             if half:
                 self._half.add(name)
         return self._cast[tensor, half]
+
+
+def _may_be_half(graph: Graph, node: Any) -> bool:
+    if node.name.startswith(PREFIX) or node.op_type in {Q, DQ, "Cast", "Shape"}:
+        return False
+    kinds = [graph.element_type(tensor) for tensor in node.output if len(graph.shape(tensor)) > 1]
+    if (
+        len(kinds) < len(node.output)
+        or any(kind != _FLOAT for kind in kinds)
+        or not set(graph.outputs).isdisjoint(node.output)
+    ):
+        return False
+    weights = [graph.weight(name) for name in node.input if name and graph.is_weight(name)]
+    return all(not values.ndim or not values.size or np.abs(values).max() <= MAX_HALF for values in weights)

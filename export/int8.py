@@ -7,13 +7,7 @@ budget, is not written.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from math import inf
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
 
 from vidseg.calibration.frame_store import StoredFrames
 from vidseg.calibration.gate import Comparison
@@ -24,23 +18,27 @@ from vidseg.export.equalize import equalized
 from vidseg.export.frames import every
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups, total_macs
-from vidseg.export.half import in_half
+from vidseg.export.half import MAX_SEEN, half_tensors, in_half
+from vidseg.export.lint import lint
 from vidseg.export.lowering import CPU_WEIGHT_QMAX, ONNXRUNTIME, OPENVINO, for_onnxruntime, for_openvino
 from vidseg.export.plan import Plan
 from vidseg.export.qdq import MASTER, QuantizedForm, Ranges
-from vidseg.export.runner import GraphRunner, Tick
+from vidseg.export.quantized_model import FloatModel, MasterResult, QuantizedModel, TargetResult, named
+from vidseg.export.runner import GraphRunner, Tick, extremes_of
 from vidseg.export.search import WORST, AccuracyGate, Search
 from vidseg.export.timing import families_of, latencies_ms, without_useless
-from vidseg.runtime.decoding import outputs_of
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.candidates import installed_engines
-from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.engines.opening import EngineName, open_graph
-from vidseg.runtime.errors import ModelError
 from vidseg.runtime.frame import Image
-from vidseg.runtime.manifest import UpsamplingSpec
 
 NOISE_FRAMES = 4
+
+HALF_FRAMES = 16
+"""That show which activations float16 cannot hold."""
+
+HOPELESS = 1.5
+"""An engine whose float is slower than the fastest by this factor is not searched for layers that gain nothing."""
 
 MIN_FAMILY_SHARE = 0.002
 """Of the network's multiply-adds."""
@@ -52,131 +50,6 @@ FORMS: dict[EngineName, tuple[QuantizedForm, Callable[[bytes], bytes]]] = {
 
 Stage = Callable[[str, int], Tick]
 """Starts a step of so many ticks and gives the tick."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FloatModel:
-    """The float graph to quantize.
-
-    Attributes:
-        name: for messages.
-        content: the fused graph.
-        scores: name of the tensor that decides the classes.
-        axis: of its classes.
-        probabilities: True where the scores are probabilities, not logits.
-        upsampling: of the cut variant; None where there is none.
-        size_wh: of the output grid.
-    """
-
-    name: str
-    content: bytes
-    scores: str
-    axis: int
-    probabilities: bool
-    upsampling: UpsamplingSpec | None
-    size_wh: tuple[int, int]
-
-    def forms(self) -> dict[str, UpsamplingSpec | None]:
-        """Endings of the variants' names, and what the runtime has left to do."""
-        return {"": None, **({"-cut": self.upsampling} if self.upsampling else {})}
-
-    def opener(
-        self, content: bytes, engine: EngineName, upsampling: UpsamplingSpec | None, precision: str = "int8"
-    ) -> Callable[[], Engine]:
-        """Opens a graph in an engine as the runtime will."""
-        fetch, decode = outputs_of(upsampling, self.size_wh)
-        options = GraphOptions(self.name, precision, fetch=fetch, decode=decode)
-        return lambda: open_graph(content, engine, options)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TargetResult:
-    """What came of quantizing for one engine.
-
-    Attributes:
-        engine: the target.
-        content: the quantized graph; empty where no group is left.
-        groups: names of the groups in it.
-        comparison: on the verification frames.
-        faults: what is beyond the budget; empty where it passes.
-        useless: families of groups that are float because they gain nothing.
-        latency_ms: by variant, measured in turns: `float`, `float-cut`, `int8`, `int8-cut`.
-        planned: a recorded plan names these groups: what is written does not depend on how fast this machine is.
-    """
-
-    engine: EngineName
-    content: bytes
-    groups: tuple[str, ...]
-    comparison: Comparison
-    faults: tuple[str, ...]
-    useless: tuple[str, ...]
-    latency_ms: Mapping[str, float]
-    planned: bool = False
-
-    @property
-    def gains(self) -> bool:
-        """True where it is faster than every float form in this engine."""
-        return self.fastest_ms("int8") < self.fastest_ms("float")
-
-    def fastest_ms(self, kind: Literal["float", "int8"]) -> float:
-        """The least latency of the variants of a kind; infinity where there is none."""
-        return min((ms for name, ms in self.latency_ms.items() if name.startswith(kind)), default=inf)
-
-    @property
-    def ships(self) -> bool:
-        """True where it passes, and gains or is planned."""
-        return bool(self.groups) and not self.faults and (self.gains or self.planned)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MasterResult:
-    """The graphs for TensorRT: signed, weights of 8 bits, depthwise convolutions float, because it pads them fourfold.
-
-    Attributes:
-        content: float32 beside the quantized groups, for releases with precision flags.
-        half: float16 beside them, for strongly typed ones; None where a weight does not fit into it, or an activation
-            does not and costs more than the budget.
-        groups: names of the groups in both.
-        comparison: of the first on the verification frames, in exact arithmetic.
-        half_comparison: of the second.
-    """
-
-    content: bytes
-    half: bytes | None
-    groups: tuple[str, ...]
-    comparison: Comparison
-    half_comparison: Comparison | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QuantizedModel:
-    """All that quantizing gave.
-
-    Attributes:
-        table: the calibration table.
-        groups: all groups of the graph.
-        candidates: names of those that may be quantized at all.
-        noise: by group, the noisiest first.
-        corrections: bias corrections that were kept, by group.
-        accurate: names of the groups within the budget.
-        tried: number of quantized groups and faults of each candidate that the gate saw.
-        targets: by engine.
-        master: for TensorRT; None where nothing is within the budget.
-    """
-
-    table: CalibrationTable
-    groups: tuple[FusionGroup, ...]
-    candidates: tuple[str, ...]
-    noise: Sequence[GroupNoise]
-    corrections: Mapping[str, NDArray[np.float32]]
-    accurate: tuple[str, ...]
-    tried: Sequence[tuple[int, list[str]]]
-    targets: Sequence[TargetResult]
-    master: MasterResult | None
-
-    def share_of_macs(self, names: Sequence[str]) -> float:
-        """Share of the network's multiply-adds that these groups do."""
-        return total_macs(_named(self.groups, names)) / max(total_macs(self.groups), 1)
 
 
 def candidates_among(groups: Sequence[FusionGroup]) -> list[FusionGroup]:
@@ -234,19 +107,20 @@ class Quantizer:
             noise = search.rank(candidates, ranges, every(images, NOISE_FRAMES), tick)
             accurate = search.fewest_floats(noise, candidates, ranges, self.gate, self._gate_tick())
         else:
-            noise, accurate = [], _named(candidates, plan.accurate)
+            noise, accurate = [], named(candidates, plan.accurate)
+        self.stage("timing float", 0)
+        float_ms = latencies_ms(self._openers(dict.fromkeys(installed_engines(), b"")), images[0], 4, 2)
         targets = []
         for engine in installed_engines():
             own = search if engine == self.runner.engine else self._search(graph, engine)
-            if plan is not None:
-                useless: list[str] = []
-                chosen = _named(candidates, plan.targets.get(engine, ()))
-            else:
+            if plan is None:
                 chosen = accurate if own is search else self._still_accurate(own, noise, accurate, ranges)
-                chosen, useless = self._worthwhile(own, chosen, ranges, images[0])
-            targets.append(self._target(own, chosen, useless, ranges, images[0]))
+                chosen, useless = self._worthwhile(own, chosen, ranges, images[0], float_ms)
+            else:
+                chosen, useless = named(candidates, plan.targets.get(engine, ())), []
+            targets.append(self._target(own, chosen, useless, ranges))
             search.tried += own.tried if own is not search else []
-        master = self._master(graph, accurate, noise, ranges_of(self.table, master_corrections))
+        master, no_master = self._master(graph, accurate, noise, ranges_of(self.table, master_corrections), images)
         return QuantizedModel(
             table=self.table,
             groups=groups,
@@ -255,8 +129,9 @@ class Quantizer:
             corrections=corrections,
             accurate=tuple(group.name for group in accurate),
             tried=search.tried,
-            targets=targets,
+            targets=self._timed(targets, images[0]),
             master=master,
+            no_master=no_master,
         )
 
     def _search(self, graph: Graph, engine: EngineName) -> Search:
@@ -275,29 +150,41 @@ class Quantizer:
         return search.fewest_floats(order, groups, ranges, self.gate, self._gate_tick()) if groups else []
 
     def _master(
-        self, graph: Graph, groups: Sequence[FusionGroup], noise: Sequence[GroupNoise], ranges: Ranges
-    ) -> MasterResult | None:
+        self,
+        graph: Graph,
+        groups: Sequence[FusionGroup],
+        noise: Sequence[GroupNoise],
+        ranges: Ranges,
+        images: StoredFrames,
+    ) -> tuple[MasterResult | None, str]:
+        """The graphs for TensorRT, or why there are none."""
         exact = GraphRunner(self.model.name, "onnxruntime", exact=True)
         search = Search(exact, graph, self.model.scores, self.model.axis, MASTER, lambda content: content)
         if self.plan is None:
             dense = [group for group in groups if not group.depthwise]
             groups = self._still_accurate(search, noise, dense, ranges)
         else:
-            groups = _named(groups, self.plan.tensorrt)
+            groups = named(groups, self.plan.tensorrt)
         if not groups:
-            return None
+            return None, "no set of INT8 layers keeps the accuracy"
         content = search.content(groups, ranges)
+        broken = [finding for finding in lint(content) if finding.rule.level == "error"]
+        if broken:
+            return None, f"TensorRT would refuse it: {broken[0]}"
         tick = self.stage("verifying the graphs for TensorRT", 2 * len(self.gate.references))
         comparison = self._exact(exact, content, tick)
         if comparison is None:  # a plan made with another budget
-            return None
-        half, half_comparison = None, None
-        with suppress(ModelError):
-            half = in_half(content)
-            half_comparison = self._exact(exact, half, tick)
-        if half_comparison is None:
-            half = None
-        return MasterResult(content, half, tuple(group.name for group in groups), comparison, half_comparison)
+            return None, "it loses more than the budget"
+        half = in_half(content, self._large(exact, content, some_of(images, HALF_FRAMES)))
+        half_comparison = self._exact(exact, half, tick)
+        names = tuple(group.name for group in groups)
+        return MasterResult(content, half if half_comparison else None, names, comparison, half_comparison), ""
+
+    def _large(self, runner: GraphRunner, content: bytes, images: Sequence[Image]) -> list[str]:
+        """Activations that come near the end of float16."""
+        tick = self.stage("ranges of float16", len(images))
+        extremes = extremes_of(runner, Graph(content), half_tensors(content), images, tick)
+        return [tensor for tensor, found in extremes.items() if found.amax > MAX_SEEN]
 
     def _exact(self, runner: GraphRunner, content: bytes, tick: Tick) -> Comparison | None:
         """How a graph does at the gate; None where it fails."""
@@ -306,33 +193,37 @@ class Quantizer:
         return None if self.gate.faults(found) else found
 
     def _worthwhile(
-        self, search: Search, groups: Sequence[FusionGroup], ranges: Ranges, image: Image
+        self,
+        search: Search,
+        groups: Sequence[FusionGroup],
+        ranges: Ranges,
+        image: Image,
+        float_ms: Mapping[str, float],
     ) -> tuple[list[FusionGroup], list[str]]:
+        """The groups without families that gain nothing, and the names of these."""
         engine = search.runner.engine
+        own_ms = min(ms for name, ms in float_ms.items() if name.startswith(engine))
+        if not groups or own_ms > HOPELESS * min(float_ms.values()):
+            return list(groups), []
         self.stage(f"timing {engine}", 0)
 
         def opener(some: Sequence[FusionGroup]) -> Callable[[], Engine]:
             return self.model.opener(search.content(some, ranges), engine, self.model.upsampling)
 
-        return without_useless(groups, opener, image)
+        kept, useless = without_useless(groups, opener, image)
+        if useless and not search.passes(kept, ranges, self.gate, self._gate_tick()):
+            return list(groups), []
+        return kept, useless
 
     def _target(
-        self, search: Search, groups: Sequence[FusionGroup], useless: Sequence[str], ranges: Ranges, image: Image
+        self, search: Search, groups: Sequence[FusionGroup], useless: Sequence[str], ranges: Ranges
     ) -> TargetResult:
         engine = search.runner.engine
         content, comparison = b"", self.gate.float_result
-        openers = {
-            f"float{ending}": self.model.opener(self.model.content, engine, upsampling, "fp32")
-            for ending, upsampling in self.model.forms().items()
-        }
         if groups:
             content = search.content(groups, ranges)
             with self.model.opener(content, engine, None)() as opened:
                 comparison = self.gate.measure(opened, self.stage(f"verifying {engine}", len(self.gate.references)))
-            openers |= {
-                f"int8{ending}": self.model.opener(content, engine, upsampling)
-                for ending, upsampling in self.model.forms().items()
-            }
         return TargetResult(
             engine=engine,
             content=content,
@@ -340,11 +231,31 @@ class Quantizer:
             comparison=comparison,
             faults=tuple(self.gate.faults(comparison)),
             useless=tuple(useless),
-            latency_ms=latencies_ms(openers, image),
             planned=self.plan is not None,
         )
 
+    def _openers(self, contents: Mapping[EngineName, bytes]) -> dict[str, Callable[[], Engine]]:
+        """All variants by engine and name: the float ones, and those of a quantized graph where there is one."""
+        return {
+            f"{engine} {kind}{ending}": self.model.opener(content, engine, upsampling, precision)
+            for engine, quantized in contents.items()
+            for kind, precision, content in (("float", "fp32", self.model.content), ("int8", "int8", quantized))
+            if content
+            for ending, upsampling in self.model.forms().items()
+        }
 
-def _named(groups: Sequence[FusionGroup], names: Sequence[str]) -> list[FusionGroup]:
-    wanted = set(names)
-    return [group for group in groups if group.name in wanted]
+    def _timed(self, targets: Sequence[TargetResult], image: Image) -> list[TargetResult]:
+        """With the latencies of all engines and variants, measured in turns."""
+        self.stage("timing all variants", 0)
+        times = latencies_ms(self._openers({target.engine: target.content for target in targets}), image)
+        fastest_ms = min(ms for name, ms in times.items() if " float" in name)
+        return [
+            replace(
+                target,
+                fastest_float_ms=fastest_ms,
+                latency_ms={
+                    name.partition(" ")[2]: ms for name, ms in times.items() if name.startswith(f"{target.engine} ")
+                },
+            )
+            for target in targets
+        ]

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vidseg.export.graph import Graph, attribute_of
+from vidseg.export.graph import Graph, attribute_of, class_scores, inner_nodes
 from vidseg.export.groups import MIN_CHANNELS, OPERATORS
+from vidseg.export.lint_rules import (
+    ACTIVATION,
+    AXIS,
+    BIAS,
+    CLASSIFIER,
+    DEPTHWISE,
+    DOMAIN,
+    EXPLICIT,
+    FACTORS,
+    INPUTS,
+    INT8,
+    INTEGER,
+    NARROW,
+    NORM,
+    OWN,
+    PAD,
+    RANGE,
+    SCALAR,
+    SCALE,
+    SHAPE,
+    SKIP,
+    ZERO,
+    Rule,
+)
 from vidseg.export.qdq import channel_axis
+from vidseg.runtime.errors import ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What quantized graphs keep to.
-
-    Attributes:
-        name: for messages.
-        level: `error` where an engine refuses the graph or computes something else, `advice` where it only is slower.
-        reason: why.
-    """
-
-    name: str
-    level: Literal["error", "advice"]
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,57 +55,30 @@ class Finding:
         return f"{self.rule.level}: {self.rule.name}: {self.tensor}: {self.got}. {self.rule.reason}"
 
 
-DOMAIN = Rule("default domain", "error", "TensorRT's parser knows the standard operators only.")
-INT8 = Rule("int8 only", "error", "TensorRT takes no uint8 activations; write zero points as int8.")
-EXPLICIT = Rule("explicit zero point", "error", "Without one the type is uint8, which TensorRT refuses.")
-ZERO = Rule("zero point 0", "error", "TensorRT quantizes symmetrically.")
-SCALE = Rule("scale above 0", "error", "Scales are float32 constants, finite and above 0; TensorRT refuses others.")
-SHAPE = Rule("zero point of the scale's shape", "error", "ONNX demands it.")
-SCALAR = Rule(
-    "activation scale without axes", "error",
-    "With one axis, TensorRT-RTX 1.7 takes it for per-channel and computes in float32.",
-)  # fmt: skip
-OWN = Rule("a scale of its own", "error", "Refitting or fusing one tensor would change the scale of another.")
-RANGE = Rule("weights in -127..127", "error", "-128 has no opposite; symmetric kernels do not hold it.")
-AXIS = Rule(
-    "weights by output channel", "advice",
-    "One scale for all channels loses accuracy, another axis is refused; a grouped ConvTranspose takes one scale.",
-)  # fmt: skip
-BIAS = Rule("bias in float", "error", "NVIDIA's parser refuses an int32 bias behind a DequantizeLinear.")
-INPUTS = Rule(
-    "pairs on the inputs of products", "advice",
-    "Only convolutions and products compute in INT8; a pair elsewhere costs time and accuracy.",
-)  # fmt: skip
-ACTIVATION = Rule(
-    "nothing between a product and its activation", "advice", "Engines fuse the two only if no pair stands between."
-)
-SKIP = Rule(
-    "only the skip branch of an addition", "advice",
-    "The other branch is fused with its convolution and added before rounding.",
-)  # fmt: skip
-PAD = Rule("pair before Pad", "advice", "Behind it, padding stays a float kernel of its own.")
-NORM = Rule("BatchNormalization folded", "advice", "Fold it into the weights before they are quantized.")
-NARROW = Rule(
-    f"{MIN_CHANNELS} channels or more", "advice", "Fewer fill no vector of an INT8 kernel: measure that it gains."
-)
-DEPTHWISE = Rule(
-    "depthwise in float", "advice", "TensorRT-RTX pads weights and inputs fourfold, TensorRT 8 has no kernel for some."
-)
-CLASSIFIER = Rule("classifier output in float", "error", "Rounded scores tie, and ties change classes at every border.")
-RULES = (
-    DOMAIN, INT8, EXPLICIT, ZERO, SCALE, SHAPE, SCALAR, OWN, RANGE, AXIS, BIAS, INPUTS, ACTIVATION, SKIP, PAD, NORM,
-    NARROW, DEPTHWISE, CLASSIFIER,
-)  # fmt: skip
-
 _ACTIVATIONS = ("Relu", "PRelu", "LeakyRelu", "Clip", "HardSwish", "Sigmoid", "HardSigmoid", "Elu", "Tanh")
-_DECIDERS = ("ArgMax", "Softmax", "LogSoftmax", "Greater")
+
+_INTEGER = frozenset(
+    {"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat",
+     "QAttention", "QGemm"}
+)  # fmt: skip
+"""Beside QLinearConv and all whose names begin like that: of ONNX, and of ONNX Runtime's own domain."""
+
+_MOVES = frozenset(
+    {"Cast", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad",
+     "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+)  # fmt: skip
+"""What may stand between a DequantizeLinear and a product: it is computed in INT8 all the same (each tried with
+TensorRT-RTX 1.7; not so AveragePool, Resize and activations)."""
 
 
 def lint(content: bytes) -> list[Finding]:
-    """All findings, errors first, in the order of the graph. A graph without Q/DQ has none.
+    """All findings, errors first, in the order of the graph. A float graph has none.
 
     Args:
         content: a serialized ONNX model.
+
+    Raises:
+        ModelError: it is none, or not a valid one.
     """
     graph = _parsed(content)
     findings = [finding for check in _CHECKS for finding in check(graph)]
@@ -103,18 +86,40 @@ def lint(content: bytes) -> list[Finding]:
 
 
 def _parsed(content: bytes) -> Graph:
-    """With the values of Constant nodes as weights: exporters write either, and engines see no difference."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        onnx.checker.check_model(content)
+        return _prepared(Graph(content))
+    except (
+        DecodeError, KeyError, TypeError, ValueError,  # of a weight whose type or size is wrong: the last three
+        onnx.checker.ValidationError, onnx.shape_inference.InferenceError,
+    ) as error:  # fmt: skip
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise ModelError("not a valid ONNX model", reason, "Export it again.") from error
+
+
+def _prepared(graph: Graph) -> Graph:
+    """With foreign operators by their full names, and the values of Constant nodes, which exporters write, as weights.
+
+    Raises:
+        KeyError, TypeError, ValueError: a weight cannot be read.
+    """
     import onnx
 
-    graph = Graph(content)
     nodes = []
     for node in graph.nodes:
+        if node.domain not in {"", "ai.onnx"}:
+            node.op_type = f"{node.domain}::{node.op_type}"
         value = attribute_of(node, "value") if node.op_type == "Constant" else None
         if value is None:
             nodes.append(node)
         else:
             graph.set_weight(node.output[0], onnx.numpy_helper.to_array(value))
     graph.replace_nodes(nodes)
+    for tensor in graph.model.graph.initializer:
+        graph.weight(tensor.name)
     return graph
 
 
@@ -135,11 +140,49 @@ def _constant(graph: Graph, tensor: str) -> NDArray[Any] | None:
     return graph.weight(tensor) if graph.is_weight(tensor) else None
 
 
+def _dequantized(graph: Graph) -> frozenset[str]:
+    """All tensors that hold dequantized values, moved or not."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        data = node.input if node.op_type == "Concat" else node.input[:1]
+        if node.op_type == DQ or (node.op_type in _MOVES and found.issuperset(data)):
+            found.update(node.output)
+    return frozenset(found)
+
+
+def _readers(graph: Graph, tensor: str) -> list[Any]:
+    """The nodes that compute with a tensor, moved or not, in order."""
+    found, seen = [], {tensor}
+    waiting = graph.readers(tensor)
+    while waiting:
+        node = waiting.pop(0)
+        if node.op_type not in _MOVES:
+            found.append(node)
+            continue
+        for output in node.output:
+            if output not in seen:
+                seen.add(output)
+                waiting += graph.readers(output)
+    return found
+
+
+def _products(graph: Graph) -> list[Any]:
+    return [node for node in graph.nodes if node.op_type in OPERATORS]
+
+
+def _check_operators(graph: Graph) -> Iterator[Finding]:
+    for outer in graph.nodes:
+        for node in (outer, *inner_nodes(outer)):
+            name, (domain, _, operator) = next(iter(node.output), node.name), node.op_type.rpartition("::")
+            if operator in _INTEGER or operator.startswith("QLinear"):
+                yield Finding(INTEGER, name, node.op_type)
+            elif domain and operator in {Q, DQ}:
+                yield Finding(DOMAIN, name, f"domain {domain}")
+
+
 def _check_parameters(graph: Graph) -> Iterator[Finding]:
     for node in _quantizers(graph):
         name = node.output[0]
-        if node.domain not in {"", "ai.onnx"}:
-            yield Finding(DOMAIN, name, f"domain {node.domain}")
         scale = _constant(graph, node.input[1])
         if scale is None:
             yield Finding(SCALE, name, "a scale that is computed")
@@ -177,35 +220,60 @@ def _check_sharing(graph: Graph) -> Iterator[Finding]:
 
 
 def _check_weights(graph: Graph) -> Iterator[Finding]:
-    for node in graph.nodes:
-        if node.op_type not in OPERATORS:
-            continue
+    for node in _products(graph):
         for position, tensor in enumerate(node.input):
-            source = graph.producer(tensor)
-            if source is None or source.op_type != DQ or not graph.is_weight(source.input[0]):
+            weight = _weight_of(graph, tensor)
+            if weight is None:
                 continue
-            values, scale = graph.weight(source.input[0]), _constant(graph, source.input[1])
             if position == 2:
-                yield Finding(BIAS, node.output[0], f"a bias behind {source.output[0]}")
+                yield Finding(BIAS, node.output[0], f"a bias behind {weight.node.output[0]}")
                 continue
-            if values.dtype == np.int8 and values.size and values.min() == -128:
-                yield Finding(RANGE, source.input[0], "-128")
-            if values.ndim < 2:  # a vector has no channels
+            if weight.values.dtype == np.int8 and weight.values.size and weight.values.min() == -128:
+                yield Finding(RANGE, weight.name, "-128")
+            if weight.values.ndim < 2:  # a vector has no channels
                 continue
-            stand_in = _with_input(node, position, "weight")
-            axis = channel_axis(stand_in, values.ndim, "weight")
-            found = None if scale is None or scale.ndim == 0 else _axis_of(source, values.ndim)
-            if found != axis:
-                yield Finding(AXIS, source.input[0], f"axis {found} for {axis}")
+            axis = channel_axis(node, weight.values.ndim, tensor)
+            if weight.axis != axis:
+                yield Finding(AXIS, weight.name, f"axis {weight.axis} for {axis}")
 
 
-def _with_input(node: Any, position: int, name: str) -> Any:
-    import onnx
+@dataclass(frozen=True, slots=True, eq=False)
+class _Weight:
+    """A weight as a product reads it: int8 behind DequantizeLinear, or float behind a pair, as NVIDIA's tools write.
 
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.input[position] = name
-    return copy
+    Attributes:
+        name: of what is stored.
+        node: the DequantizeLinear.
+        values: what is stored, turned as the product reads it.
+        axis: along which there are several scales, as the product reads it; None where there is one.
+    """
+
+    name: str
+    node: Any
+    values: NDArray[Any]
+    axis: int | None
+
+
+def _weight_of(graph: Graph, tensor: str) -> _Weight | None:
+    """The quantized weight that a tensor is; None where it is none, or is computed."""
+    turns: list[Sequence[int] | None] = []
+    node = graph.producer(tensor)
+    while node is not None and node.op_type in {"Cast", "Identity", "Transpose"}:
+        if node.op_type == "Transpose":
+            turns.append(attribute_of(node, "perm"))
+        node = graph.producer(node.input[0])
+    if node is None or node.op_type != DQ:
+        return None
+    before = graph.producer(node.input[0])
+    stored = before.input[0] if before is not None and before.op_type == Q else node.input[0]
+    if not graph.is_weight(stored):
+        return None
+    values, scale = graph.weight(stored), _constant(graph, node.input[1])
+    axis = None if scale is None or scale.ndim == 0 or not values.ndim else _axis_of(node, values.ndim)
+    for turn in reversed(turns):
+        order = list(range(values.ndim))[::-1] if turn is None else list(turn)
+        values, axis = values.transpose(order), axis if axis is None else order.index(axis)
+    return _Weight(stored, node, values, axis)
 
 
 def _axis_of(node: Any, dimensions: int) -> int:
@@ -215,60 +283,78 @@ def _axis_of(node: Any, dimensions: int) -> int:
 def _check_places(graph: Graph) -> Iterator[Finding]:
     for quantizer, dequantizer in _pairs(graph):
         before, name = graph.producer(quantizer.input[0]), quantizer.output[0]
-        for reader in graph.readers(dequantizer.output[0]):
-            if reader.op_type in _ACTIVATIONS and before is not None and before.op_type in OPERATORS:
-                yield Finding(ACTIVATION, name, f"between {before.op_type} and {reader.op_type}")
-            elif reader.op_type not in {*OPERATORS, "Add", "Pad"}:
+        product = _product_behind(graph, before)
+        for reader in _readers(graph, dequantizer.output[0]):
+            if reader.op_type in _ACTIVATIONS and product is not None:
+                yield Finding(ACTIVATION, name, f"between {product.op_type} and {reader.op_type}")
+            elif reader.op_type not in {*OPERATORS, "Add"}:
                 yield Finding(INPUTS, name, f"read by {reader.op_type}")
         if before is not None and before.op_type == "Pad":
             yield Finding(PAD, name, "behind Pad")
+    dequantized = _dequantized(graph)
     for node in graph.nodes:
-        sources = [graph.producer(tensor) for tensor in node.input]
-        kinds = [source.op_type if source is not None else "" for source in sources]
-        if node.op_type == "Add" and kinds == [DQ, DQ]:
+        if node.op_type == "Add" and dequantized.issuperset(node.input):
             yield Finding(SKIP, node.output[0], "both branches")
 
 
-def _check_groups(graph: Graph) -> Iterator[Finding]:
-    for node in graph.nodes:
-        if node.op_type not in OPERATORS:
-            continue
-        kinds = [getattr(graph.producer(tensor), "op_type", "") for tensor in node.input[:2]]
-        if kinds != [DQ, DQ]:
+def _product_behind(graph: Graph, node: Any | None) -> Any | None:
+    """The product that a node is, or that engines fuse it with."""
+    if node is not None and node.op_type in {"Add", "BatchNormalization"}:
+        sources = [graph.producer(tensor) for tensor in node.input]
+        node = next((source for source in sources if source is not None and source.op_type in OPERATORS), None)
+    return node if node is not None and node.op_type in OPERATORS else None
+
+
+def _check_products(graph: Graph) -> Iterator[Finding]:
+    dequantized = _dequantized(graph)
+    for node in _products(graph):
+        factors = [tensor in dequantized for tensor in node.input[:2]]
+        if any(factors) and not all(factors):
+            yield Finding(FACTORS, node.output[0], f"{'the second' if factors[0] else 'the first'} is float")
+        if not all(factors):
             continue
         reader = graph.only_reader(node.output[0])
         if reader is not None and reader.op_type == "BatchNormalization":
             yield Finding(NORM, node.output[0], "BatchNormalization behind it")
         shape = graph.shape(node.input[1])
-        group = attribute_of(node, "group", 1)
-        if node.op_type == "Conv" and len(shape) == 4:
-            if group > 1 and group == shape[1] * group:
-                yield Finding(DEPTHWISE, node.output[0], f"{group} channels")
-            elif min(shape[0], shape[1] * group) < MIN_CHANNELS:
-                yield Finding(NARROW, node.output[0], f"{shape[1] * group} to {shape[0]} channels")
+        if node.op_type in {"Conv", "ConvTranspose"} and len(shape) == 4 and all(shape):
+            yield from _check_channels(node, shape)
+
+
+def _check_channels(node: Any, shape: list[int]) -> Iterator[Finding]:
+    group = attribute_of(node, "group", 1)
+    out, into = shape[0], shape[1] * group  # a ConvTranspose has them the other way round
+    if node.op_type == "ConvTranspose":
+        out, into = into, out
+    if group > 1 and group == into:
+        yield Finding(DEPTHWISE, node.output[0], f"{group} channels")
+    elif min(out, into) < MIN_CHANNELS:
+        yield Finding(NARROW, node.output[0], f"{into} to {out} channels")
 
 
 def _check_classifier(graph: Graph) -> Iterator[Finding]:
-    for node in graph.nodes:
-        if node.op_type not in _DECIDERS:
-            continue
-        source = graph.producer(node.input[0])
-        while source is not None and source.op_type in {"Resize", "Transpose", "Reshape", "Identity", "Sigmoid"}:
-            source = graph.producer(source.input[0])
-        if source is not None and source.op_type == DQ:
-            yield Finding(CLASSIFIER, source.output[0], f"read by {node.op_type}")
+    scores = class_scores(graph)
+    for node in _quantizers(graph):
+        if node.output[0] in scores:
+            readers = [reader.op_type for reader in graph.readers(node.output[0])]
+            yield Finding(CLASSIFIER, node.output[0], f"read by {readers[0]}" if readers else "an output of the graph")
 
 
 _CHECKS: tuple[Callable[[Graph], Iterator[Finding]], ...] = (
-    _check_parameters, _check_scalars, _check_sharing, _check_weights, _check_places, _check_groups, _check_classifier,
+    _check_operators, _check_parameters, _check_scalars, _check_sharing, _check_weights, _check_places, _check_products,
+    _check_classifier,
 )  # fmt: skip
 
 
 def quantized_products(content: bytes) -> tuple[int, int]:
-    """How many convolutions and products read dequantized values on both sides, and how many there are."""
+    """How many convolutions and products read dequantized values on both sides, and how many there are.
+
+    Args:
+        content: a serialized ONNX model.
+
+    Raises:
+        ModelError: it is none, or not a valid one.
+    """
     graph = _parsed(content)
-    nodes = [node for node in graph.nodes if node.op_type in OPERATORS]
-    quantized = [
-        node for node in nodes if all(getattr(graph.producer(tensor), "op_type", "") == DQ for tensor in node.input[:2])
-    ]
-    return len(quantized), len(nodes)
+    products, dequantized = _products(graph), _dequantized(graph)
+    return sum(dequantized.issuperset(node.input[:2]) for node in products), len(products)

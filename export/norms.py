@@ -52,7 +52,7 @@ def _convolutions(graph: Graph, norm: Any) -> list[Any] | None:
     if source is None:
         return None
     tensors = [tensor]
-    if source.op_type == "Concat" and attribute_of(source, "axis") == 1:
+    if source.op_type == "Concat" and attribute_of(source, "axis") in {1, 1 - len(graph.shape(tensor))}:
         tensors = list(source.input)
     found = [graph.producer(name) if graph.only_reader(name) is not None else None for name in tensors]
     convolutions = [node for node in found if node is not None and node.op_type == "Conv" and _is_own(graph, node)]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidseg.calibration.ranges import QMAX
-from vidseg.export.graph import Graph, attribute_of
+from vidseg.export.graph import Graph, attribute_of, class_scores
 from vidseg.export.groups import FusionGroup
 
 
@@ -85,6 +85,7 @@ class _Writer:
         self._graph = graph
         self._ranges = ranges
         self._form = form
+        self._scores = class_scores(graph)
         self._pairs: dict[str, list[Any]] = {}  # by the activation
         self._weights: dict[str, Any] = {}  # DequantizeLinear by name of its output
         self._slash = "/"  # before what is added to names, and more of them where names of the model end like that
@@ -104,7 +105,7 @@ class _Writer:
             self._let_read(node, tensor)
         if group.skip is not None:
             self._let_read(self._graph.readers(group.name)[0], group.skip)
-        if self._form.results and not self._decides(group.result):
+        if self._form.results and group.result not in self._scores:
             for reader in self._graph.readers(group.result):
                 self._let_read(reader, group.result)
         correction = self._ranges.bias_correction.get(group.name)
@@ -121,15 +122,6 @@ class _Writer:
             for output in node.output:
                 nodes += self._pairs.get(output, [])
         return nodes
-
-    def _decides(self, tensor: str) -> bool:
-        """True for scores: rounded, they tie, and ties change classes at every border."""
-        readers = self._graph.readers(tensor)
-        moves = [reader for reader in readers if reader.op_type in {"Resize", "Transpose", "Identity"}]
-        others = [reader for reader in readers if reader not in moves]
-        if tensor in self._graph.outputs or any(reader.op_type in {"ArgMax", "Greater"} for reader in others):
-            return True
-        return bool(moves) and all(self._decides(reader.output[0]) for reader in moves)
 
     def _let_read(self, node: Any, tensor: str) -> None:
         if tensor in node.input:

@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vidseg.calibration.candidates import CandidateFrames, read_candidates
 from vidseg.calibration.frame_store import FrameStore
 from vidseg.calibration.frames import CalibrationFrames, choose_frames
-from vidseg.calibration.gate import Budget, Comparison, compare
+from vidseg.calibration.gate import Budget, compare
 from vidseg.calibration.selection import SelectionOptions
-from vidseg.calibration.table import CalibrationTable, parse_table, table_json
+from vidseg.calibration.table import CalibrationTable, table_json
 from vidseg.export.calibrating import calibrate, ticks_of
 from vidseg.export.cut import PROBABILITIES, Cut
 from vidseg.export.graph import Graph
 from vidseg.export.groups import MIN_CHANNELS, FusionGroup, find_groups
 from vidseg.export.head import Head
-from vidseg.export.int8 import FloatModel, QuantizedModel, Quantizer, Stage, TargetResult, candidates_among
+from vidseg.export.int8 import Quantizer, Stage, candidates_among
 from vidseg.export.model import LoadedModel, source_of
 from vidseg.export.plan import Plan
-from vidseg.export.references import Judge, LabelledVerification, labelled_verification
+from vidseg.export.quantized_model import FloatModel, QuantizedModel, TargetResult
+from vidseg.export.references import LabelledVerification, float_references, labelled_verification
 from vidseg.export.rtx import RtxOptions, build_rtx
-from vidseg.export.runner import FeatureExtractor, GraphRunner
+from vidseg.export.runner import FeatureExtractor, GraphRunner, watched_tensors
 from vidseg.export.search import AccuracyGate
+from vidseg.export.table_cache import TableCache
+from vidseg.export.variants import quantized_variants
 from vidseg.runtime.bundle import sha256_of
-from vidseg.runtime.cache import private_folder
-from vidseg.runtime.engines import predict
 from vidseg.runtime.engines.candidates import installed_engines
-from vidseg.runtime.engines.opening import EngineName
 from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
 from vidseg.runtime.frame import ClassMap, Image
 from vidseg.runtime.geometry import placement_of
-from vidseg.runtime.manifest import AccuracySpec, InputSpec, UpsamplingSpec, VariantSpec
+from vidseg.runtime.manifest import InputSpec, VariantSpec
 from vidseg.runtime.segmenter import Segmenter
 
 MIN_CANDIDATES = 200
 """Different frames to choose from, if there are so many; more where more are calibrated on."""
 
 VERIFICATION = 48
+WORST_FRAMES = 4
 MIN_FRAMES = 8
 
 TABLE = "calibration.json"
-
-EXACT = "exact"
-"""Where a device is not at hand: computed as written, in float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +94,7 @@ class Quantization:
         plan: to do the same again.
         compiled: what TensorRT-RTX made of it, a document a compute capability, or why it refuses it; empty where
             nobody asked.
+        pictures: verification frames by number, (H, W, 3) uint8 BGR: those where a target differs most.
     """
 
     model: QuantizedModel
@@ -108,6 +104,7 @@ class Quantization:
     members: dict[str, bytes]
     plan: Plan
     compiled: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[int, Image] = field(default_factory=dict)
 
     @property
     def best(self) -> TargetResult | None:
@@ -187,14 +184,18 @@ class BundleQuantizer:
             request.plan.check(self.model.name, [group.name for group in groups], installed_engines())
         with FrameStore(self._fitted) as store:
             found = self._read(store)
-            runner = self._runner(store)
+            cache = TableCache(request.cache, sha256_of(graph.serialized()))
+            runner = self._runner(store, cache)
             frames = self._choose(found, runner, graph, groups, labelled)
-            table = self._table(runner, graph, groups, frames)
+            table = self._table(runner, graph, groups, frames, cache)
             gate = self._gate(runner, frames, labelled)
             quantizer = Quantizer(self.model, runner, table, gate, request.plan, self.stage)
             quantized = quantizer.quantize(frames.calibration)
             facts = _facts(frames, labelled)
-        variants, members = self._variants(quantized, samples)
+            shown = [target.comparison for target in quantized.targets if target.groups]
+            worst = {number for comparison in shown for number in comparison.worst_frames(WORST_FRAMES)}
+            pictures = {number: gate.references[number].image for number in sorted(worst)}
+        variants, members = quantized_variants(self.model, quantized, samples)
         plan = Plan(
             calibration_engine=runner.engine,
             accurate=quantized.accurate,
@@ -202,7 +203,22 @@ class BundleQuantizer:
             tensorrt=quantized.master.groups if quantized.master else (),
         )
         members[TABLE] = table_json(table)
-        return Quantization(quantized, facts, gate, variants, members, plan, self._compiled(quantized))
+        compiled = self._compiled(quantized)
+        return Quantization(quantized, facts, gate, variants, members, plan, compiled, pictures)
+
+    def _compiled(self, quantized: QuantizedModel) -> dict[str, Any]:
+        """Plans for GPUs that are not here: measured and thrown away."""
+        capabilities = self.request.compute_capabilities
+        if not capabilities:
+            return {}
+        if quantized.master is None:
+            return {"refused": f"There is no INT8 graph to compile: {quantized.no_master}."}
+        self.stage("compiling with TensorRT-RTX", 0)
+        options = RtxOptions(name=self.model.name, compute_capabilities=capabilities)
+        try:
+            return build_rtx(quantized.master.half or quantized.master.content, options).document()
+        except (ModelError, EngineError) as error:
+            return {"refused": str(error)}
 
     def _fitted(self, image: Image) -> Image:
         placement = placement_of((image.shape[1], image.shape[0]), self.spec.size_wh, self.spec.fit)
@@ -214,29 +230,15 @@ class BundleQuantizer:
         most = max(MIN_CANDIDATES, 2 * self.request.frames)
         return read_candidates(uri, store, max_candidates=most, log=self.log, progress=lambda _read: tick())
 
-    def _runner(self, store: FrameStore) -> GraphRunner:
+    def _runner(self, store: FrameStore, cache: TableCache) -> GraphRunner:
         if self.request.plan is not None:
             return GraphRunner(self.model.name, self.request.plan.calibration_engine)
-        before = [engine for engine in installed_engines() if any(self._places(engine))]
+        before = [engine for engine in installed_engines() if cache.holds(engine)]
         if before:  # results differ in their last bits between engines: go on in the same
             return GraphRunner(self.model.name, before[0])
         if not len(store):
             return GraphRunner(self.model.name, "onnxruntime")
         return GraphRunner.fastest(self.model.name, self.model.content, store[0])
-
-    def _places(self, engine: EngineName) -> list[Path]:
-        """Finished tables of this model, watched in an engine."""
-        if self.request.cache is None:
-            return []
-        return sorted(self.request.cache.glob(f"{self._prefix(engine)}-*.json"))
-
-    def _place(self, engine: EngineName, frames_sha256: str) -> Path | None:
-        if self.request.cache is None:
-            return None
-        return self.request.cache / f"{self._prefix(engine)}-{frames_sha256[:16]}.json"
-
-    def _prefix(self, engine: EngineName) -> str:
-        return f"calibration-{sha256_of(self.model.content)[:16]}-{engine}"
 
     def _choose(
         self,
@@ -253,131 +255,39 @@ class BundleQuantizer:
         )
         tick = self.stage("features of frames", len(candidates.store))
         with FeatureExtractor(runner, graph, groups, len(self.class_names)) as features:
-            excluded = labelled.thumbnails() if labelled else None
+            excluded = labelled.thumbnails if labelled else None
             return choose_frames(candidates, features, options, excluded=excluded, progress=lambda _done: tick())
 
     def _table(
-        self, runner: GraphRunner, graph: Graph, groups: Sequence[FusionGroup], frames: CalibrationFrames
+        self,
+        runner: GraphRunner,
+        graph: Graph,
+        groups: Sequence[FusionGroup],
+        frames: CalibrationFrames,
+        cache: TableCache,
     ) -> CalibrationTable:
         """A finished table of the same graph, frames and engine, or a new one."""
-        model_sha256 = sha256_of(graph.serialized())
-        place = self._place(runner.engine, frames.calibration_sha256)
-        if place is not None and place.is_file():
-            with suppress(ConfigurationError, OSError):
-                table = parse_table(place.read_bytes(), str(place))
-                if (table.model_sha256, table.frames_sha256) == (model_sha256, frames.calibration_sha256):
-                    self.stage("calibration of an export before", 0)
-                    return table
+        table = cache.read(runner.engine, frames.calibration_sha256, watched_tensors(groups))
+        if table is not None:
+            self.stage("calibration of an export before", 0)
+            return table
         tick = self.stage("calibrating", ticks_of(len(frames.calibration)))
         table = calibrate(runner, graph, groups, frames, tick)
-        if place is not None:
-            with suppress(OSError, ConfigurationError):  # it would only have saved time
-                private_folder(place.parent)
-                part = place.with_suffix(".part")
-                part.write_bytes(table_json(table))
-                part.replace(place)
+        cache.write(runner.engine, table)
         return table
 
     def _gate(
         self, runner: GraphRunner, frames: CalibrationFrames, labelled: LabelledVerification | None
     ) -> AccuracyGate:
         model, spec = self.model, self.spec
-        judge = Judge(runner, model, spec.size_wh, spec.fit)
-        count = len(labelled.folder) if labelled else len(frames.verification)
-        tick = self.stage("float on verification frames", 2 * count)
-        if labelled:
-            references = judge.references(((pair.image, pair.label) for pair in labelled.folder), tick)
-        else:
-            references = judge.references(((image, None) for image in frames.verification), tick)
+        pictures = labelled.folder if labelled else frames.verification
+        tick = self.stage("float on verification frames", 2 * len(pictures))
+        references = float_references(runner, model, spec.fit, pictures, tick)
         options = labelled.options if labelled else None
         with model.opener(model.content, runner.engine, None, "fp32")() as engine:
             float_result = compare(Segmenter(engine, spec.fit), references, options, tick)
         names = labelled.names if labelled else tuple(self.class_names)
         return AccuracyGate(references, float_result, options, self.request.budget, names, spec.fit)
-
-    def _variants(
-        self, quantized: QuantizedModel, samples: Sequence[tuple[Image, ClassMap]]
-    ) -> tuple[tuple[VariantSpec, ...], dict[str, bytes]]:
-        specs: list[VariantSpec] = []
-        members: dict[str, bytes] = {}
-        for target in quantized.targets:
-            if target.ships:
-                file = f"int8-{target.engine}.onnx"
-                members[file] = target.content
-                specs += [
-                    VariantSpec(
-                        name=f"int8-{target.engine}{ending}",
-                        file=file,
-                        precision="int8",
-                        targets=(target.engine,),
-                        accuracy={target.engine: self._accuracy(target, upsampling, samples)},
-                        upsampling=upsampling,
-                    )
-                    for ending, upsampling in self.model.forms().items()
-                ]
-        master = quantized.master
-        if master is not None:
-            forms = {
-                "int8": (master.content, master.comparison),
-                "int8-fp16": (master.half, master.half_comparison),
-            }
-            for name, (content, comparison) in forms.items():
-                if content is not None and comparison is not None:
-                    members[f"{name}.onnx"] = content
-                    specs.append(
-                        VariantSpec(
-                            name=name,
-                            file=f"{name}.onnx",
-                            precision="int8",
-                            targets=("tensorrt",),
-                            accuracy={EXACT: _accuracy_of(comparison, None)},
-                        )
-                    )
-        return tuple(specs), members
-
-    def _compiled(self, quantized: QuantizedModel) -> dict[str, Any]:
-        """Plans for GPUs that are not here: measured and thrown away."""
-        capabilities = self.request.compute_capabilities
-        if not capabilities:
-            return {}
-        if quantized.master is None:
-            return {"refused": "There is no INT8 graph to compile."}
-        self.stage("compiling with TensorRT-RTX", 0)
-        options = RtxOptions(name=self.model.name, compute_capabilities=capabilities)
-        try:
-            build = build_rtx(quantized.master.half or quantized.master.content, options)
-        except (ModelError, EngineError) as error:
-            return {"refused": str(error)}
-        return {
-            "version": build.version,
-            "plans": [
-                {
-                    "compute_capability": plan.compute_capability,
-                    "build_s": round(plan.build_s, 2),
-                    "plan_bytes": plan.plan_bytes,
-                    "audit": None if plan.audit is None else plan.audit.document(),
-                    "summary": None if plan.audit is None else plan.audit.text().splitlines()[0],
-                }
-                for plan in build.plans
-            ],
-        }
-
-    def _accuracy(
-        self, target: TargetResult, upsampling: UpsamplingSpec | None, samples: Sequence[tuple[Image, ClassMap]]
-    ) -> AccuracySpec:
-        with self.model.opener(target.content, target.engine, upsampling)() as engine:
-            equal = [float((predict(engine, image).class_map == wanted).mean()) for image, wanted in samples]
-        return _accuracy_of(target.comparison, float(np.mean(equal)) if equal else None)
-
-
-def _accuracy_of(found: Comparison, samples: float | None) -> AccuracySpec:
-    return AccuracySpec(
-        frames=found.frames,
-        agreement=round(found.agreement, 6),
-        disagreement=round(found.disagreement, 6),
-        mean_iou=None if found.mean_iou is None else round(found.mean_iou, 6),
-        samples=None if samples is None else round(samples, 6),
-    )
 
 
 def _are_probabilities(content: bytes, head: Head) -> bool:

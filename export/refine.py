@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidseg.calibration.ranges import QMAX
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
+from vidseg.export.observe import channel_axis_of
 from vidseg.export.qdq import channel_axis, quantize_weight
 
 ERROR, MEAN, POWER = "/error", "/mean", "/power"
@@ -44,11 +46,23 @@ def error_name(group: FusionGroup, position: int, number: int) -> str:
 
 
 def with_group_errors(
-    graph: Graph, groups: Sequence[FusionGroup], amax: Mapping[str, float], weight_qmax: int
+    graph: Graph,
+    groups: Sequence[FusionGroup],
+    amax: Mapping[str, float],
+    weight_qmax: int,
+    divisors: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> bytes:
     """A copy that gives, for each group, by how much its output is less when it is quantized by itself.
 
     GROUP + MEAN is the mean by output channel, (channels_out,) float32; GROUP + ERROR the sum of squares, a scalar.
+
+    Args:
+        graph: the float graph.
+        groups: of it.
+        amax: of the activations that they read.
+        weight_qmax: largest magnitude of a quantized weight.
+        divisors: what equalization divided the outputs of groups by, (channels_out,) float32 by name: errors are
+            summed in the units that they had before.
     """
     writer = _Writer(graph)
     for group in groups:
@@ -62,15 +76,15 @@ def with_group_errors(
         inputs = [rounded if name == group.weight else writer.rounded(name, amax[name]) for name in node.input[:2]]
         output = writer.applied(node, [*inputs, *node.input[2:]], group.name + "/alone")
         difference = writer.add("Sub", [group.name, output], group.name + "/difference")
-        axes = [axis for axis in range(len(graph.shape(group.name))) if axis != _channel(graph, group.name)]
+        channel = channel_axis_of(graph, group.name)
+        axes = [number for number in range(len(graph.shape(group.name))) if number != channel]
         writer.outputs.append(writer.add("ReduceMean", [difference], group.name + MEAN, axes=axes, keepdims=0))
+        divisor = (divisors or {}).get(group.name)
+        if divisor is not None:
+            units = writer.graph.set_weight(f"{group.name}/units", divisor.reshape(-1, 1, 1).astype(np.float32))
+            difference = writer.add("Mul", [difference, units], group.name + "/restored")
         writer.square_sum(difference, group.name + ERROR)
     return writer.serialized()
-
-
-def _channel(graph: Graph, tensor: str) -> int:
-    dimensions = len(graph.shape(tensor))
-    return 1 if dimensions == 4 else dimensions - 1
 
 
 class _Writer:
@@ -113,7 +127,7 @@ class _Writer:
 
     def rounded(self, tensor: str, amax: float) -> str:
         """An activation, quantized and back."""
-        scale = np.float32(amax / QMAX)
+        scale = np.float32(max(amax / QMAX, float(np.finfo(np.float32).tiny)))  # its reciprocal is a number
         stem = f"{tensor}/{scale!r}"
         factor = self.graph.set_weight(f"{stem}/factor", np.array(1 / scale, np.float32))
         back = self.graph.set_weight(f"{stem}/back", scale)

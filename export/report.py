@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from vidseg.calibration.gate import Comparison, worst_class
-from vidseg.export.int8 import TargetResult
 from vidseg.export.quantization import Quantization
+from vidseg.export.quantized_model import TargetResult
 from vidseg.runtime.engines.candidates import machine_fingerprint
 
 TARGET_NOTES = {
     "budget": "loses more than the budget",
-    "slow": "is no faster than float here",
+    "slow": "is no faster than the fastest float here",
 }
 
 
@@ -49,8 +49,8 @@ def report_lines(found: Quantization) -> list[str]:
         lines = ["Verdict: float. " + (_reason_for_float(found))]
     else:
         share = model.share_of_macs(best.groups)
-        gain = best.fastest_ms("float") / best.fastest_ms("int8")
-        times = f"{gain:.2f} times the speed of float in {best.engine}"
+        gain = best.fastest_float_ms / best.fastest_ms("int8")
+        times = f"{gain:.2f} times the speed of the fastest float here, in {best.engine}"
         lines = [f"Verdict: {found.verdict}. {share:.0%} of the multiply-adds in INT8, {times}"]
     for target in model.targets:
         loss = _loss(found, target)
@@ -99,13 +99,20 @@ def _target(found: Quantization, target: TargetResult) -> dict[str, Any]:
     }
 
 
-def _master(found: Quantization) -> dict[str, Any] | None:
+def _master(found: Quantization) -> dict[str, Any]:
     master = found.model.master
     if master is None:
-        return None
+        return {"written": False, "reason": found.model.no_master}
     share = round(found.model.share_of_macs(master.groups), 4)
     half = None if master.half_comparison is None else _comparison(master.half_comparison)
-    return {"int8_share_of_macs": share, "groups": len(master.groups), **_comparison(master.comparison), "fp16": half}
+    return {
+        "written": True,
+        "reason": None,
+        "int8_share_of_macs": share,
+        "groups": len(master.groups),
+        **_comparison(master.comparison),
+        "fp16": half,
+    }
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidseg.export.quantization import Quantization
+from vidseg.export.quantization import WORST_FRAMES, Quantization
 from vidseg.export.report import report_lines
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.frame import Image
@@ -18,7 +18,6 @@ from vidseg.runtime.manifest import ClassSpec
 from vidseg.runtime.overlay import Overlay, OverlayStyle
 from vidseg.runtime.segmenter import Segmenter
 
-WORST_FRAMES = 4
 _WIDTH_PX = 360
 
 _STYLE = """
@@ -97,8 +96,8 @@ def _targets(document: dict[str, Any]) -> str:
 def _exact_rows(document: dict[str, Any]) -> list[list[str]]:
     """The graphs for TensorRT, which is not here: accuracy without latency."""
     master = document["tensorrt"]
-    if master is None:
-        return []
+    if not master["written"]:
+        return [["TensorRT", f"not written: {master['reason']}", *"––––––––"]]
     rows = []
     for name, found in (("TensorRT", master), ("TensorRT, float16", master["fp16"])):
         if found is not None:
@@ -168,12 +167,11 @@ def _pictures(found: Quantization, engines: Sequence[Engine], classes: Sequence[
     shown = found.shown
     if shown is None:
         return ""
-    worst = np.argsort(-shown.comparison.frame_disagreement, kind="stable")[:WORST_FRAMES]
     overlay = Overlay(tuple(classes), OverlayStyle(alpha=0.6, legend=False))
     segmenters = [Segmenter(engine, found.gate.fit) for engine in engines]
     figures = []
-    for number in worst.tolist():
-        image = found.gate.references[number].image
+    for number in shown.comparison.worst_frames(WORST_FRAMES):
+        image = found.pictures[number]
         results = [segmenter(image) for segmenter in segmenters]
         different = results[0].at_frame_size() != results[-1].at_frame_size()
         pictures = [image, *(overlay.draw(result) for result in results), _marked(image, different)]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 
@@ -100,6 +101,23 @@ class RtxBuild:
     version: str
     plans: tuple[RtxPlan, ...]
     peak_memory_bytes: int
+
+    def document(self) -> dict[str, Any]:
+        """All of it as plain values for JSON."""
+        return {
+            "version": self.version,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "plans": [
+                {
+                    "compute_capability": plan.compute_capability,
+                    "build_s": round(plan.build_s, 2),
+                    "plan_bytes": plan.plan_bytes,
+                    "audit": None if plan.audit is None else plan.audit.document(),
+                    "summary": None if plan.audit is None else plan.audit.text().splitlines()[0],
+                }
+                for plan in self.plans
+            ],
+        }
 
 
 def build_rtx(model: bytes, options: RtxOptions | None = None) -> RtxBuild:

@@ -14,7 +14,7 @@ from vidseg.calibration.observers import Extremes, ExtremesObserver, Histogram, 
 from vidseg.calibration.selection import FrameFeatures
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
-from vidseg.export.observe import HIGH, LOW, SAMPLE, with_extremes, with_samples
+from vidseg.export.observe import HIGH, LOW, SAMPLE, channel_axis_of, sample_steps, with_extremes, with_samples
 from vidseg.runtime.decoding import CLASS_MAP
 from vidseg.runtime.engines.candidates import installed_engines
 from vidseg.runtime.engines.graph import GraphOptions
@@ -23,7 +23,10 @@ from vidseg.runtime.errors import EngineError
 from vidseg.runtime.frame import Image
 
 MAX_SAMPLE_BYTES = 64 << 20
-"""Of one frame's activations handed over in the second pass; larger ones are thinned by rows and columns."""
+"""Of one frame's activations handed over in the second pass; where they are larger, fewer positions are looked at."""
+
+MAX_STRIDE = 32
+"""Of these; what is left then does not shrink any more: a position with all of its channels."""
 
 Tick = Callable[[], None]
 
@@ -39,16 +42,17 @@ class GraphRunner:
     Attributes:
         name: of the model, for messages.
         engine: the library.
-        exact: see `GraphOptions`.
+        exact, threads: see `GraphOptions`.
     """
 
     name: str
     engine: EngineName
     exact: bool = False
+    threads: int | None = None
 
     def options(self, fetch: Sequence[str] = (CLASS_MAP,)) -> GraphOptions:
         """How graphs are loaded here."""
-        return GraphOptions(self.name, "int8", fetch=tuple(fetch), exact=self.exact)
+        return GraphOptions(self.name, "int8", self.threads, tuple(fetch), exact=self.exact)
 
     @classmethod
     def fastest(cls, name: str, content: bytes, image: Image) -> GraphRunner:
@@ -117,10 +121,9 @@ class FeatureExtractor:
     def __init__(self, runner: GraphRunner, graph: Graph, groups: Sequence[FusionGroup], classes: int) -> None:
         self._classes = classes
         self._watched = sorted({tensor for group in groups for tensor in group.inputs})
-        pictures = [tensor for tensor in self._watched if len(graph.shape(tensor)) == 4]
+        channels = {tensor: graph.shape(tensor)[channel_axis_of(graph, tensor)] for tensor in self._watched}
         self._deepest = min(
-            pictures or self._watched,
-            key=lambda tensor: (prod(graph.shape(tensor)[2:]), -graph.shape(tensor)[1], tensor),
+            self._watched, key=lambda tensor: (prod(graph.shape(tensor)) // channels[tensor], -channels[tensor], tensor)
         )
         outputs = (CLASS_MAP, *(tensor + ending for tensor in self._watched for ending in (LOW, HIGH)))
         content = with_extremes(graph, self._watched, keep=(CLASS_MAP,))
@@ -174,8 +177,15 @@ def histograms_of(
 
 
 def _stride(graph: Graph, tensors: Sequence[str]) -> int:
-    total = 4 * sum(prod(graph.shape(tensor)) for tensor in tensors)
     stride = 2  # neighbours are much alike; every fourth pixel tells the same distribution
-    while total / stride**2 > MAX_SAMPLE_BYTES:
+    while stride < MAX_STRIDE and _sample_bytes(graph, tensors, stride) > MAX_SAMPLE_BYTES:
         stride += 1
     return stride
+
+
+def _sample_bytes(graph: Graph, tensors: Sequence[str], stride: int) -> int:
+    total = 0
+    for tensor in tensors:
+        steps = sample_steps(graph, tensor, stride)
+        total += 4 * prod(-(-size // steps.get(axis, 1)) for axis, size in enumerate(graph.shape(tensor)))
+    return total

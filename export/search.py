@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidseg.calibration.gate import Budget, Comparison, LabelOptions, Reference, compare, faults
+from vidseg.calibration.gate import Budget, Comparison, LabelOptions, compare, faults
 from vidseg.calibration.sensitivity import GroupNoise, NoiseMeter, fewest_floats, rank_groups
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup
 from vidseg.export.observe import with_outputs
 from vidseg.export.qdq import QuantizedForm, Ranges, quantize
+from vidseg.export.references import References
 from vidseg.export.runner import GraphRunner, Tick
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.opening import open_graph
@@ -23,6 +25,9 @@ from vidseg.runtime.segmenter import Segmenter
 
 WORST = 8
 """Groups that are measured one-off too."""
+
+MAX_WORKERS = 8
+"""That rank groups at once; each holds a graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +43,7 @@ class AccuracyGate:
         fit: how a frame is laid on the input.
     """
 
-    references: Sequence[Reference]
+    references: References
     float_result: Comparison
     labels: LabelOptions | None
     budget: Budget
@@ -84,31 +89,36 @@ class Search:
     ) -> list[GroupNoise]:
         """All groups, the noisiest first."""
         by_name = {group.name: group for group in groups}
-        meter = NoiseMeter(self._scores(with_outputs(self.graph, [self.scores]), images), self.axis)
+        runner = replace(self.runner, threads=1)  # of each worker: opening a graph takes longer than running it
+
+        def scores(content: bytes) -> list[NDArray[np.float32]]:
+            return [values[self.scores] for values in runner.values(content, [self.scores], images)]
+
+        meter = NoiseMeter(scores(with_outputs(self.graph, [self.scores])), self.axis)
 
         def noise_of(names: frozenset[str]) -> float:
             chosen = [by_name[name] for name in sorted(names)]
             content = quantize(self.graph, chosen, ranges, self.form)
-            return meter.noise(self._scores(self.lower(with_outputs(Graph(content), [self.scores])), images))
+            return meter.noise(scores(self.lower(with_outputs(Graph(content), [self.scores]))))
 
-        return rank_groups(list(by_name), noise_of, min(WORST, len(by_name)), tick)
+        workers = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+        return rank_groups(list(by_name), noise_of, min(WORST, len(by_name)), tick, workers)
 
     def fewest_floats(
         self, order: Sequence[GroupNoise], groups: Sequence[FusionGroup], ranges: Ranges, gate: AccuracyGate, tick: Tick
     ) -> list[FusionGroup]:
         """The groups to quantize so that the gate is passed; none where that cannot be."""
-        by_name = {group.name: group for group in groups}
 
         def passes(names: frozenset[str]) -> bool:
-            content = self.content([by_name[name] for name in sorted(names)], ranges)
-            with open_graph(content, self.runner.engine, self.runner.options()) as engine:
-                lines = gate.faults(gate.measure(engine, tick))
-            self.tried.append((len(names), lines))
-            return not lines
+            return self.passes([group for group in groups if group.name in names], ranges, gate, tick)
 
         macs = {group.name: group.macs for group in groups}
         kept = fewest_floats([group.name for group in order], passes, macs) or frozenset()
         return [group for group in groups if group.name in kept]
 
-    def _scores(self, content: bytes, images: Sequence[Image]) -> list[NDArray[np.float32]]:
-        return [values[self.scores] for values in self.runner.values(content, [self.scores], images)]
+    def passes(self, groups: Sequence[FusionGroup], ranges: Ranges, gate: AccuracyGate, tick: Tick) -> bool:
+        """Whether the gate lets these quantized groups through."""
+        with open_graph(self.content(groups, ranges), self.runner.engine, self.runner.options()) as engine:
+            lines = gate.faults(gate.measure(engine, tick))
+        self.tried.append((len(groups), lines))
+        return not lines

@@ -12,42 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from tests import reader_material
+from tests.reader_material import blocks, commands, run
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-
-
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def _commands() -> list[str]:
-    lines = "\n".join(_blocks("sh")).replace("\\\n", " ").splitlines()
-    return [line.split("#")[0].strip() for line in lines if line.strip()]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty folder with what the README's reader brings: a model, class names, a clip, labelled images."""
-    from tests import reader_material
-
     path = tmp_path_factory.mktemp("reader")
     reader_material.write(path)
     return path
-
-
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment = {name: value for name, value in environment.items() if name not in {"DISPLAY", "WAYLAND_DISPLAY"}}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=110, check=False
-    )
 
 
 def test_the_readme_starts_with_a_picture_and_the_two_commands() -> None:
     picture = re.search(r"!\[.*?\]\((.*?)\)", README)
     assert picture
     assert (ROOT / picture[1]).is_file()
-    assert [command.split()[0] for command in _commands()[:2]] == ["scripts/demo", "scripts/test"]
+    assert [command.split()[0] for command in commands(README)[:2]] == ["scripts/demo", "scripts/test"]
     assert README.index(picture[0]) < README.index("scripts/demo") < README.index("##")
 
 
@@ -62,15 +46,15 @@ def test_every_link_leads_somewhere() -> None:
 
 @pytest.mark.timeout(240)
 def test_every_vidseg_command_works_in_the_order_given(folder: Path) -> None:
-    commands = [command for command in _commands() if command.startswith("vidseg")]
-    assert len(commands) >= 4
-    for command in commands:
-        done = _run(command.split(), folder)
+    typed = [command for command in commands(README) if command.startswith("vidseg")]
+    assert len(typed) >= 7
+    for command in typed:
+        done = run(shlex.split(command), folder)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert (folder / "out.mp4").stat().st_size > 1000
     assert len(list((folder / "masks").glob("*.png"))) == 30
-    for snippet in _blocks("python"):
-        done = _run([sys.executable, "-c", snippet], folder)
+    for snippet in blocks(README, "python"):
+        done = run([sys.executable, "-c", snippet], folder)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 21
 
@@ -100,7 +84,7 @@ def test_the_demo_script_sets_itself_up_and_shows_masks(folder: Path, tmp_path: 
     )  # fmt: skip
     assert refused.returncode == 3
     assert 'Install them: pip install "vidseg[export]"' in refused.stderr
-    (install,) = [command for command in _commands() if "pip install" in command]
+    (install,) = [command for command in commands(README) if "pip install" in command]
     subprocess.run(shlex.split(install), cwd=copy, check=True, timeout=230)
     exported = subprocess.run(
         [copy / ".venv/bin/vidseg", "export", "model.onnx", "--labels", "classes.txt", "--out", "x.vidseg"],

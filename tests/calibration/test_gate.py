@@ -79,6 +79,12 @@ def test_only_pixels_that_float_is_sure_of_count(seed: int, other: int) -> None:
     assert found.mean_iou is None
 
 
+def test_the_worst_frames_are_those_that_a_person_should_see() -> None:
+    found = Comparison(5, 1.0, 0.1, np.array([0.1, 0.3, 0.0, 0.3, 0.2]))
+    assert found.worst_frames(3) == [1, 3, 4]
+    assert found.worst_frames(9) == [1, 3, 4, 0, 2]
+
+
 @given(seeds, seeds)
 def test_a_variant_that_differs_at_unsure_borders_only_passes(seed: int, other: int) -> None:
     nowhere = [np.zeros(SIZE_WH[::-1], np.bool_)] * 3
@@ -177,6 +183,52 @@ def test_a_class_that_no_label_has_neither_hides_a_loss_nor_makes_one() -> None:
     hidden = faults(scored(0.6, 0.6, np.nan, shares=shares), scored(0.8, 0.8, 0.0, shares=shares), budget)
     assert hidden == ["mean IoU falls by 20.00 points, 0.5 may"]
     assert faults(scored(0.8, 0.8, 0.0, shares=shares), scored(0.8, 0.8, np.nan, shares=shares), budget) == []
+
+
+def test_the_mean_that_is_reported_is_the_one_that_is_judged() -> None:
+    """One pixel of a class that no label has made a mean of 0.8 one of 0.5333, and the gate let it pass."""
+    shares = [0.5, 0.5, 0.0]
+    clean, strayed = scored(0.8, 0.8, np.nan, shares=shares), scored(0.8, 0.8, 0.0, shares=shares)
+    assert clean.mean_iou == strayed.mean_iou == pytest.approx(0.8)
+    labels = [np.zeros(SIZE_WH[::-1], np.uint8)]
+    predicted = labels[0].copy()
+    predicted[0, 0] = 1
+    found = compared([predicted], labels, labels=labels)
+    assert found.mean_iou == pytest.approx(1 - 1 / labels[0].size)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.sampled_from([0.0, 0.3])), min_size=1, max_size=6),
+    st.floats(0, 100),
+)
+def test_the_gate_passes_whatever_the_report_says_is_within_the_budget(
+    classes: list[tuple[float, float, float]], budget: float
+) -> None:
+    before, after, shares = zip(*classes, strict=True)
+    reference, found = scored(*before, shares=shares), scored(*after, shares=shares)
+    if reference.mean_iou is None or found.mean_iou is None:
+        assert not any(shares)
+        return
+    lines = faults(found, reference, Budget(max_miou_drop=budget, max_class_drop=100))
+    assert bool(lines) == ((reference.mean_iou - found.mean_iou) * 100 > budget)
+
+
+@given(seeds, seeds, st.permutations(range(5)))
+def test_the_order_of_frames_changes_nothing(seed: int, other: int, order: list[int]) -> None:
+    variant, reference, labels = class_maps(seed, 5), class_maps(other, 5), class_maps(seed ^ other, 5)
+    sure = list(np.random.default_rng(seed).random((5, SIZE_WH[1], SIZE_WH[0])) > 0.5)
+    first = compared(variant, reference, sure, labels)
+    variant, reference, labels = ([maps[number] for number in order] for maps in (variant, reference, labels))
+    second = compared(variant, reference, [sure[number] for number in order], labels)
+    assert second.agreement == pytest.approx(first.agreement)
+    assert second.disagreement == pytest.approx(first.disagreement)
+    assert second.frame_disagreement.tolist() == first.frame_disagreement[order].tolist()
+    for mine, theirs in ((first.iou, second.iou), (first.class_shares, second.class_shares)):
+        assert mine is not None
+        assert theirs is not None
+        assert np.array_equal(mine, theirs, equal_nan=True)
+    assert second.mean_iou == first.mean_iou
+    assert second.boundary_f == first.boundary_f
 
 
 def test_where_no_pixel_is_labelled_the_margin_rule_decides() -> None:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.export.models import write_wide_model
+from tests.export.quantizable import WIDTH, Drawing, core_groups
+from tests.export.quantizable import images as pictures
 from vidseg.calibration.table import table_json
 from vidseg.export.calibrating import bias_corrections, calibrate, some_of
 from vidseg.export.equalize import equalized, find_sites
@@ -84,7 +87,48 @@ def test_equalizing_changes_no_result(graph: Graph, images: list[Image]) -> None
 def test_a_bias_correction_is_kept_only_where_it_helps_on_other_frames(graph: Graph, images: list[Image]) -> None:
     groups = candidates_among(find_groups(graph))
     amax = {tensor: 1.0 for group in groups for tensor in group.inputs}  # clips: the means move
-    corrections = bias_corrections(RUNNER, graph, groups, amax, images, weight_qmax=63)
-    assert corrections
-    assert set(corrections) <= {group.name for group in groups}
-    assert bias_corrections(RUNNER, graph, groups, amax, images[:1], weight_qmax=63) == {}
+
+    def corrected(frames: list[Image]) -> dict[str, NDArray[np.float32]]:
+        return bias_corrections(RUNNER, graph, groups, amax, frames, weight_qmax=63)
+
+    assert corrected(images)
+    assert set(corrected(images)) <= {group.name for group in groups}
+    assert corrected(images[:1]) == {}
+    dark = [np.zeros_like(image) for image in images]
+    turns = [frame for pair in zip(images, dark, strict=True) for frame in pair]
+    assert len(corrected(turns)) < len(corrected(images))  # measured on bright frames, judged on dark ones
+
+
+def test_equalization_is_kept_where_it_helps_also_behind_another_site() -> None:
+    """Depthwise convolutions in a row, as in MobileNet, with channels of very different ranges; the last are alike."""
+    rng = np.random.default_rng(0)
+    draw = Drawing()
+    spread = np.geomspace(1, 1 / 64, WIDTH).reshape(-1, 1, 1, 1)
+
+    def depthwise(data: str, ranges: NDArray[np.float64]) -> str:
+        weight = draw.weight((np.abs(rng.normal(0, 0.3, (WIDTH, 1, 3, 3))) * ranges).astype(np.float32))
+        conv = draw.node("Conv", [data, weight], group=WIDTH, pads=[1] * 4)
+        return draw.node("Relu", [conv])
+
+    first = draw.node("Conv", [draw.stem(), draw.random(WIDTH, WIDTH, 1, 1)])
+    second = depthwise(draw.node("Relu", [first]), spread)
+    third = depthwise(second, 1 / spread)
+    graph = Graph(draw.finished(depthwise(third, np.ones_like(spread))))
+    frames = pictures(8)
+    table = calibrate(RUNNER, graph, core_groups(graph), _Frames(frames), lambda: None)  # type: ignore[arg-type]
+    sites = {site.tensor for site in find_sites(graph)}
+    assert second in table.equalization
+    assert set(table.equalization) < sites  # where all channels are alike there is nothing to gain
+
+
+def test_a_range_leaves_out_what_one_pixel_does() -> None:
+    draw = Drawing()
+    data = draw.node("Relu", [draw.node("Conv", [draw.stem(), draw.random(WIDTH, WIDTH, 1, 1)])])
+    graph = Graph(draw.finished(draw.node("Conv", [data, draw.random(WIDTH, WIDTH, 1, 1)])))
+    frames = [frame // 64 for frame in pictures(8)]
+    for frame in frames:
+        frame[3, 3] = 255
+    table = calibrate(RUNNER, graph, core_groups(graph), _Frames(frames), lambda: None)  # type: ignore[arg-type]
+    found = table.tensors[data]
+    assert found.method != "max"
+    assert found.chosen < found.amax["max"]

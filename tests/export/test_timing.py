@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.export.quantizable import KINDS, quantizable
+from vidseg.export import timing
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups
 from vidseg.export.timing import families_of, latencies_ms, without_useless
@@ -96,6 +97,19 @@ def test_engines_take_turns_and_each_turn_warms_up() -> None:
 
     latencies_ms({"a": opener("a"), "b": opener("b")}, IMAGE, rounds=2, block=3)
     assert "".join(calls) == "aaaabbbb" * 2
+
+
+def test_slow_engines_are_timed_fewer_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "MAX_SECONDS", 0.0)
+    runs: list[None] = []
+
+    class Noted(FakeEngine):
+        def decode(self, outputs: Outputs) -> Prediction:
+            runs.append(None)
+            return super().decode(outputs)
+
+    latencies_ms({"a": lambda: Noted(SIZE_WH)}, IMAGE, rounds=50, block=1)
+    assert len(runs) == 2 * timing.MIN_ROUNDS
 
 
 def test_a_median_is_not_moved_by_one_hiccup() -> None:

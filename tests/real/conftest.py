@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-DATA = Path(__file__).parents[3] / "shared/data"
+from benchmarks.zoo import DATA
 
 
 @pytest.fixture(scope="session")
