@@ -117,7 +117,7 @@ class Quantizer:
                 chosen = accurate if own is search else self._still_accurate(own, noise, accurate, ranges)
                 chosen, useless = self._worthwhile(own, chosen, ranges, images[0], float_ms)
             else:
-                chosen, useless = named(candidates, plan.targets.get(engine, ())), []
+                chosen, useless = named(candidates, plan.targets.get(engine, ())), {}
             targets.append(self._target(own, chosen, useless, ranges))
             search.tried += own.tried if own is not search else []
         master, no_master = self._master(graph, accurate, noise, ranges_of(self.table, master_corrections), images)
@@ -199,12 +199,12 @@ class Quantizer:
         ranges: Ranges,
         image: Image,
         float_ms: Mapping[str, float],
-    ) -> tuple[list[FusionGroup], list[str]]:
-        """The groups without families that gain nothing, and the names of these."""
+    ) -> tuple[list[FusionGroup], dict[str, tuple[str, ...]]]:
+        """The groups without families that gain nothing, and these."""
         engine = search.runner.engine
         own_ms = min(ms for name, ms in float_ms.items() if name.startswith(engine))
         if not groups or own_ms > HOPELESS * min(float_ms.values()):
-            return list(groups), []
+            return list(groups), {}
         self.stage(f"timing {engine}", 0)
 
         def opener(some: Sequence[FusionGroup]) -> Callable[[], Engine]:
@@ -212,11 +212,11 @@ class Quantizer:
 
         kept, useless = without_useless(groups, opener, image)
         if useless and not search.passes(kept, ranges, self.gate, self._gate_tick()):
-            return list(groups), []
+            return list(groups), {}
         return kept, useless
 
     def _target(
-        self, search: Search, groups: Sequence[FusionGroup], useless: Sequence[str], ranges: Ranges
+        self, search: Search, groups: Sequence[FusionGroup], useless: Mapping[str, tuple[str, ...]], ranges: Ranges
     ) -> TargetResult:
         engine = search.runner.engine
         content, comparison = b"", self.gate.float_result
@@ -230,7 +230,7 @@ class Quantizer:
             groups=tuple(group.name for group in groups),
             comparison=comparison,
             faults=tuple(self.gate.faults(comparison)),
-            useless=tuple(useless),
+            useless=useless,
             planned=self.plan is not None,
         )
 

@@ -110,7 +110,7 @@ class Quantization:
     def best(self) -> TargetResult | None:
         """The fastest one that ships; None where float stays."""
         shipping = [target for target in self.model.targets if target.ships]
-        return min(shipping, key=lambda target: min(target.latency_ms.values()), default=None)
+        return min(shipping, key=lambda target: target.fastest_ms("int8"), default=None)
 
     @property
     def shown(self) -> TargetResult | None:

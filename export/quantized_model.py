@@ -66,7 +66,7 @@ class TargetResult:
         groups: names of the groups in it.
         comparison: on the verification frames.
         faults: what is beyond the budget; empty where it passes.
-        useless: families of groups that are float because they gain nothing.
+        useless: families of groups that are float because they gain nothing: names of the groups.
         latency_ms: by variant, measured in turns: `float`, `float-cut`, `int8`, `int8-cut`.
         fastest_float_ms: latency of the fastest float variant in any engine here.
         planned: a recorded plan names these groups: what is written does not depend on how fast this machine is.
@@ -77,7 +77,7 @@ class TargetResult:
     groups: tuple[str, ...]
     comparison: Comparison
     faults: tuple[str, ...]
-    useless: tuple[str, ...]
+    useless: Mapping[str, tuple[str, ...]]
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     fastest_float_ms: float = inf
     planned: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -12,11 +13,6 @@ from vidseg.calibration.gate import Comparison, worst_class
 from vidseg.export.quantization import Quantization
 from vidseg.export.quantized_model import TargetResult
 from vidseg.runtime.engines.candidates import machine_fingerprint
-
-TARGET_NOTES = {
-    "budget": "loses more than the budget",
-    "slow": "is no faster than the fastest float here",
-}
 
 
 def report_document(found: Quantization) -> dict[str, Any]:
@@ -51,7 +47,7 @@ def report_lines(found: Quantization) -> list[str]:
         share = model.share_of_macs(best.groups)
         gain = best.fastest_float_ms / best.fastest_ms("int8")
         times = f"{gain:.2f} times the speed of the fastest float here, in {best.engine}"
-        lines = [f"Verdict: {found.verdict}. {share:.0%} of the multiply-adds in INT8, {times}"]
+        lines = [f"Verdict: {found.verdict}. {share:.0%} of the multiply-adds in INT8, {times}{_floats(found, best)}"]
     for target in model.targets:
         loss = _loss(found, target)
         state = "written" if target.ships else f"not written: {_reason(target)}"
@@ -67,14 +63,29 @@ def report_lines(found: Quantization) -> list[str]:
     return lines
 
 
+def _floats(found: Quantization, best: TargetResult) -> str:
+    """How many layers could be quantized and are not, by reason."""
+    left = [name for name in found.model.candidates if name not in best.groups]
+    reasons = Counter(_why_float_in(best, name) for name in left)
+    shown = "; ".join(
+        f"{count} {'layer' if count == 1 else 'layers'} in float, {why}" for why, count in reasons.items()
+    )
+    return f"; {shown}" if shown else ""
+
+
 def _reason_for_float(found: Quantization) -> str:
+    if not found.model.targets:
+        return "No engine is installed."
     if not found.model.accurate:
         return "No set of INT8 layers keeps the accuracy."
-    return "INT8 " + " and ".join(sorted({_reason(target) for target in found.model.targets})) + "."
+    reasons = sorted({_reason(target) for target in found.model.targets if target.groups})
+    return f"INT8 {' and '.join(reasons)}." if reasons else "No set of INT8 layers keeps the accuracy in any engine."
 
 
 def _reason(target: TargetResult) -> str:
-    return TARGET_NOTES["budget" if target.faults else "slow"]
+    if not target.groups:
+        return "the plan names no layer" if target.planned else "no set of INT8 layers keeps the accuracy"
+    return "loses more than the budget" if target.faults else "is no faster than the fastest float here"
 
 
 def _loss(found: Quantization, target: TargetResult) -> str:
@@ -94,6 +105,7 @@ def _target(found: Quantization, target: TargetResult) -> dict[str, Any]:
         "groups": len(target.groups),
         "float_because_no_gain": list(target.useless),
         "latency_ms": {name: round(ms, 3) for name, ms in target.latency_ms.items()},
+        "fastest_float_ms": round(target.fastest_float_ms, 3),
         "worst_class": None if worst is None else {"name": found.gate.names[worst], "drop_points": round(drop, 3)},
         **_comparison(target.comparison),
     }
@@ -157,11 +169,18 @@ def _groups(found: Quantization) -> list[dict[str, Any]]:
 
 
 def _why_float(found: Quantization, name: str) -> str | None:
-    model = found.model
-    if name not in model.candidates:
+    """In which engines a layer is float, and why; None where it is quantized in all of them."""
+    if name not in found.model.candidates:
         return "too narrow, too small, or without a weight: nothing to gain"
-    if name not in model.accurate:
-        return "it costs too much accuracy"
-    if any(name not in target.groups for target in model.targets):
-        return "it gains nothing in some engine, or costs too much accuracy there"
-    return None
+    reasons = {
+        target.engine: _why_float_in(target, name) for target in found.model.targets if name not in target.groups
+    }
+    if len(set(reasons.values())) == 1 and len(reasons) == len(found.model.targets):
+        return next(iter(reasons.values()))
+    return "; ".join(f"{engine}: {reason}" for engine, reason in reasons.items()) or None
+
+
+def _why_float_in(target: TargetResult, name: str) -> str:
+    if any(name in members for members in target.useless.values()):
+        return "gains nothing"
+    return "not in the plan" if target.planned else "costs too much accuracy"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import cv2
@@ -81,11 +82,10 @@ def _targets(document: dict[str, Any]) -> str:
     for engine, target in document["targets"].items():
         times = target["latency_ms"]
         outcome = "written" if target["written"] else f"not written: {target['reason']}"
-        loss = f"{target['disagreement']:.3%}"
         rows.append(
             [engine, outcome, f"{target['int8_share_of_macs']:.1%}"]
             + [f"{times[name]:.1f}" if name in times else "–" for name in ("float", "float-cut", "int8", "int8-cut")]
-            + [f"{target['agreement']:.2%}", loss, _miou(target, document)]
+            + (_accuracy(target, document) if target["groups"] else [*"–––"])
         )
     rows += _exact_rows(document)
     head = ["Engine", "Outcome", "INT8 share of multiply-adds", "float ms", "float-cut ms", "int8 ms", "int8-cut ms",
@@ -98,12 +98,16 @@ def _exact_rows(document: dict[str, Any]) -> list[list[str]]:
     master = document["tensorrt"]
     if not master["written"]:
         return [["TensorRT", f"not written: {master['reason']}", *"––––––––"]]
-    rows = []
-    for name, found in (("TensorRT", master), ("TensorRT, float16", master["fp16"])):
-        if found is not None:
-            loss = [f"{found['agreement']:.2%}", f"{found['disagreement']:.3%}", _miou(found, document)]
-            rows.append([name, "written; in exact arithmetic", f"{master['int8_share_of_macs']:.1%}", *"––––", *loss])
-    return rows
+    share, half = f"{master['int8_share_of_macs']:.1%}", master["fp16"]
+    written = "written; in exact arithmetic"
+    rows = [["TensorRT", written, share, *"––––", *_accuracy(master, document)]]
+    if half is None:
+        return [*rows, ["TensorRT, float16", "not written: loses more than the budget", *"––––––––"]]
+    return [*rows, ["TensorRT, float16", written, share, *"––––", *_accuracy(half, document)]]
+
+
+def _accuracy(found: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    return [f"{found['agreement']:.2%}", f"{found['disagreement']:.3%}", _miou(found, document)]
 
 
 def _miou(found: dict[str, Any], document: dict[str, Any]) -> str:
@@ -113,13 +117,15 @@ def _miou(found: dict[str, Any], document: dict[str, Any]) -> str:
 def _classes(document: dict[str, Any]) -> str:
     if document["float"]["iou"] is None:
         return ""
-    engines = list(document["targets"])
-    rows = []
-    for number, name in enumerate(document["classes"]):
-        reference = document["float"]["iou"][number]
-        cells = [_iou(reference)] + [_iou(document["targets"][engine]["iou"][number]) for engine in engines]
-        rows.append([name, *cells])
-    return "<h2>IoU by class</h2>" + _table(["Class", "float", *(f"INT8 {engine}" for engine in engines)], rows)
+    columns = {"float": document["float"]["iou"]}
+    columns |= {f"INT8 {engine}": found["iou"] for engine, found in document["targets"].items() if found["groups"]}
+    if document["tensorrt"]["written"]:
+        columns["INT8 TensorRT"] = document["tensorrt"]["iou"]
+    rows = [
+        [name, *(_iou(values[number]) for values in columns.values())]
+        for number, name in enumerate(document["classes"])
+    ]
+    return "<h2>IoU by class</h2>" + _table(["Class", *columns], rows)
 
 
 def _iou(value: float | None) -> str:
@@ -140,18 +146,18 @@ def _plans(document: dict[str, Any]) -> str:
 
 
 def _noise(document: dict[str, Any]) -> str:
-    groups = [group for group in document["groups"] if group["signal_to_noise_db"] is not None]
-    total = sum(group["macs"] for group in document["groups"]) or 1
+    groups = document["groups"]
+    total = sum(group["macs"] for group in groups) or 1
     rows = [
         [
             group["name"],
-            f"{group['signal_to_noise_db']:.1f}",
+            "–" if group["signal_to_noise_db"] is None else f"{group['signal_to_noise_db']:.1f}",
             f"{group['macs'] / total:.1%}",
             ", ".join(f"{found['method']} {found['amax']:.3g}" for found in group["ranges"].values()),
             ", ".join(group["int8_in"]) or "nowhere",
             group["float_because"] or "",
         ]
-        for group in sorted(groups, key=lambda group: group["signal_to_noise_db"])
+        for group in sorted(groups, key=lambda group: group["signal_to_noise_db"] or inf)
     ]
     head = ["Layer", "Signal to noise, dB", "Share of multiply-adds", "Range", "INT8 in", "Float because"]
     return "<h2>Layers, the noisiest first</h2>" + _table(head, rows)

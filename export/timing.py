@@ -66,23 +66,27 @@ def without_useless(
     groups: Sequence[FusionGroup],
     opener: Callable[[Sequence[FusionGroup]], Callable[[], Engine]],
     image: Image,
-) -> tuple[list[FusionGroup], list[str]]:
+) -> tuple[list[FusionGroup], dict[str, tuple[str, ...]]]:
     """Leave out families of groups whose quantization does not make the network faster.
 
     Each family is left out alone, and all are timed in turns beside the whole; then all that gain nothing are left out
     together, if that is no slower.
 
     Returns:
-        The groups that stay, and the names of the families that went.
+        The groups that stay, and the families that went: names of their groups.
     """
     families = _largest(families_of(groups))
     if len(families) < 2:
-        return list(groups), []
+        return list(groups), {}
     rest = {name: [group for group in groups if group not in members] for name, members in families.items()}
     times = latencies_ms({"all": opener(groups), **{name: opener(some) for name, some in rest.items()}}, image, 6, 2)
-    useless = [name for name in families if times[name] <= times["all"]]
+    useless = {
+        name: tuple(group.name for group in members)
+        for name, members in families.items()
+        if times[name] <= times["all"]
+    }
     if not useless:
-        return list(groups), []
+        return list(groups), {}
     kept = [group for name, members in families.items() if name not in useless for group in members]
     both = latencies_ms({"all": opener(groups), "kept": opener(kept)}, image)
-    return (kept, useless) if both["kept"] <= both["all"] else (list(groups), [])
+    return (kept, useless) if both["kept"] <= both["all"] else (list(groups), {})

@@ -16,7 +16,7 @@ FAST = TargetResult(
     groups=("conv",),
     comparison=COMPARISON,
     faults=(),
-    useless=(),
+    useless={},
     latency_ms={"float": 100.0, "float-cut": 90.0, "int8": 70.0, "int8-cut": 60.0},
     fastest_float_ms=90.0,
 )

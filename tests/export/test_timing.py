@@ -176,7 +176,7 @@ def test_families_that_all_gain_stay() -> None:
     gain = dict.fromkeys((group.name for group in GROUPS), 2.0)
     asked: list[list[str]] = []
     kept, useless = without_useless(GROUPS, opener_of(16, gain, asked), IMAGE)
-    assert (kept, useless) == (GROUPS, [])
+    assert (kept, useless) == (GROUPS, {})
     assert len(asked) == 5  # the whole, and each family left out
 
 
@@ -187,7 +187,7 @@ def test_families_that_gain_only_together_stay() -> None:
         return service({0: 14, 1: 4, 2: 6}[len(groups)])
 
     groups = [GROUPS[0], GROUPS[3]]
-    assert without_useless(groups, opener, IMAGE) == (groups, [])
+    assert without_useless(groups, opener, IMAGE) == (groups, {})
 
 
 def test_nothing_stays_where_nothing_gains() -> None:
@@ -198,5 +198,5 @@ def test_nothing_stays_where_nothing_gains() -> None:
 
 def test_one_family_is_not_timed() -> None:
     asked: list[list[str]] = []
-    assert without_useless(GROUPS[:2], opener_of(5, {}, asked), IMAGE) == (GROUPS[:2], [])
+    assert without_useless(GROUPS[:2], opener_of(5, {}, asked), IMAGE) == (GROUPS[:2], {})
     assert asked == []
