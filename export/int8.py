@@ -32,7 +32,8 @@ from vidseg.runtime.engines.candidates import installed_engines
 from vidseg.runtime.engines.opening import EngineName, open_graph
 from vidseg.runtime.frame import Image
 
-NOISE_FRAMES = 4
+NOISE_FRAMES = 2
+"""For ranking; each costs a run for each group."""
 
 HALF_FRAMES = 16
 """That show which activations float16 cannot hold."""
@@ -171,12 +172,12 @@ class Quantizer:
         broken = [finding for finding in lint(content) if finding.rule.level == "error"]
         if broken:
             return None, f"TensorRT would refuse it: {broken[0]}"
-        tick = self.stage("verifying the graphs for TensorRT", 2 * len(self.gate.references))
-        comparison = self._exact(exact, content, tick)
-        if comparison is None:  # a plan made with another budget
+        tick = self.stage("verifying the graph for TensorRT", len(self.gate.references))
+        comparison = search.compared(groups, ranges, self.gate, tick)
+        if self.gate.faults(comparison):  # a plan made with another budget
             return None, "it loses more than the budget"
         half = in_half(content, self._large(exact, content, some_of(images, HALF_FRAMES)))
-        half_comparison = self._exact(exact, half, tick)
+        half_comparison = self._exact(exact, half)
         names = tuple(group.name for group in groups)
         return MasterResult(content, half if half_comparison else None, names, comparison, half_comparison), ""
 
@@ -186,8 +187,9 @@ class Quantizer:
         extremes = extremes_of(runner, Graph(content), half_tensors(content), images, tick)
         return [tensor for tensor, found in extremes.items() if found.amax > MAX_SEEN]
 
-    def _exact(self, runner: GraphRunner, content: bytes, tick: Tick) -> Comparison | None:
-        """How a graph does at the gate; None where it fails."""
+    def _exact(self, runner: GraphRunner, content: bytes) -> Comparison | None:
+        """How the graph in float16 does at the gate; None where it fails."""
+        tick = self.stage("verifying float16", len(self.gate.references))
         with open_graph(content, runner.engine, runner.options()) as engine:
             found = self.gate.measure(engine, tick)
         return None if self.gate.faults(found) else found
@@ -222,8 +224,8 @@ class Quantizer:
         content, comparison = b"", self.gate.float_result
         if groups:
             content = search.content(groups, ranges)
-            with self.model.opener(content, engine, None)() as opened:
-                comparison = self.gate.measure(opened, self.stage(f"verifying {engine}", len(self.gate.references)))
+            tick = self.stage(f"verifying {engine}", len(self.gate.references))
+            comparison = search.compared(groups, ranges, self.gate, tick)
         return TargetResult(
             engine=engine,
             content=content,

@@ -79,6 +79,7 @@ class Search:
     form: QuantizedForm
     lower: Callable[[bytes], bytes]
     tried: list[tuple[int, list[str]]] = field(default_factory=list)
+    _compared: dict[frozenset[str], Comparison] = field(default_factory=dict)
 
     def content(self, groups: Iterable[FusionGroup], ranges: Ranges) -> bytes:
         """A candidate as the engine takes it."""
@@ -118,7 +119,14 @@ class Search:
 
     def passes(self, groups: Sequence[FusionGroup], ranges: Ranges, gate: AccuracyGate, tick: Tick) -> bool:
         """Whether the gate lets these quantized groups through."""
-        with open_graph(self.content(groups, ranges), self.runner.engine, self.runner.options()) as engine:
-            lines = gate.faults(gate.measure(engine, tick))
+        lines = gate.faults(self.compared(groups, ranges, gate, tick))
         self.tried.append((len(groups), lines))
         return not lines
+
+    def compared(self, groups: Sequence[FusionGroup], ranges: Ranges, gate: AccuracyGate, tick: Tick) -> Comparison:
+        """A candidate against the float model; what was measured before is not measured again."""
+        names = frozenset(group.name for group in groups)
+        if names not in self._compared:
+            with open_graph(self.content(groups, ranges), self.runner.engine, self.runner.options()) as engine:
+                self._compared[names] = gate.measure(engine, tick)
+        return self._compared[names]

@@ -14,7 +14,7 @@ from vidseg.runtime.frame import Image
 
 ROUNDS = 12
 MIN_ROUNDS = 4
-MAX_SECONDS = 20.0
+MAX_SECONDS = 12.0
 MAX_FAMILIES = 6
 """That are timed one by one, those with most multiply-adds; the others together: each costs a second or more."""
 
