@@ -27,6 +27,7 @@ class CalibrationFrames:
         verification: to verify with; none where the caller has labelled pictures for that.
         calibration_numbers, verification_numbers: of each in the source, from 0.
         gap: frames of the source between a frame of one set and a frame of the other, at least.
+        excluded: how many candidates were left out for being nearly the same as a picture that the result is judged on.
         calibration_sha256, verification_sha256: of all pixels in order, as the model sees them.
     """
 
@@ -37,6 +38,7 @@ class CalibrationFrames:
     calibration_numbers: tuple[int, ...]
     verification_numbers: tuple[int, ...]
     gap: int
+    excluded: int
     calibration_sha256: str
     verification_sha256: str
 
@@ -84,6 +86,7 @@ def choose_frames(
         calibration_numbers=numbers[0],
         verification_numbers=numbers[1],
         gap=_gap(numbers[0], numbers[1]),
+        excluded=chosen.excluded,
         calibration_sha256=calibration.sha256(),
         verification_sha256=verification.sha256(),
     )

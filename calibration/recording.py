@@ -21,6 +21,9 @@ from vidseg.runtime.sources import Source
 
 Ending: TypeAlias = Literal["complete", "time over", "stopped", "source ended"]
 
+MAX_SECONDS = 1e9
+"""Some thirty years: times are counted in nanoseconds, which have to be finite."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingOptions:
@@ -28,8 +31,8 @@ class RecordingOptions:
 
     Attributes:
         frames: how many different ones.
-        seconds: it ends after this time with fewer; looked at after each frame of the source.
-        interval_s: between two recorded frames, at least: 100 frames of one second are no scene.
+        seconds: it ends after this time with fewer, at most MAX_SECONDS; looked at after each frame of the source.
+        interval_s: between two recorded frames, at least: 100 frames of one second are no scene. 0..MAX_SECONDS.
     """
 
     frames: int
@@ -37,9 +40,9 @@ class RecordingOptions:
     interval_s: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or not self.seconds > 0 or not self.interval_s >= 0:
+        if self.frames < 1 or not 0 < self.seconds <= MAX_SECONDS or not 0 <= self.interval_s <= MAX_SECONDS:
             got = f"{self.frames} frames in {self.seconds:g} s, {self.interval_s:g} s apart"
-            raise UsageError("a recording has a frame or more, and takes time", got)
+            raise UsageError("a recording has a frame or more, and takes a finite time", got)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,9 @@ def _prepare(folder: Path) -> bool:
         if not folder.is_dir():
             raise ConfigurationError(f"{folder} is no folder", "a file", "Name another place.") from None
     except FileNotFoundError as error:
+        if folder.parent.is_dir():  # as /proc
+            what = f"{folder} cannot be made"
+            raise ConfigurationError(what, "a folder that takes none", "Name another place.") from error
         do = "Make it first."
         raise ConfigurationError(f"{folder}: the folder above is missing", f"no {folder.parent}", do) from error
     except OSError as error:

@@ -73,11 +73,13 @@ class Selection:
         verification: to verify with.
         gap: so many candidates, at least, lie between one of the former and one of the latter; 0 where there is
             nothing to verify with.
+        excluded: how many were left out for being nearly the same as a picture that the result is judged on.
     """
 
     calibration: tuple[int, ...]
     verification: tuple[int, ...]
     gap: int
+    excluded: int = 0
 
 
 def select(
@@ -104,10 +106,11 @@ def select(
     pools = _stretches(len(features), options)
     judged_on = np.empty((0, *THUMBNAIL_WH[::-1]), np.uint8) if excluded is None else excluded
     pool = _apart(pools.calibration, thumbnails, judged_on)
+    excluded_count = len(pools.calibration) - len(pool)
     vectors = _normalised(features)
     calibration = _to_calibrate(pool, vectors, features, options.calibration)
     pool = _apart(pools.verification, thumbnails, thumbnails[list(calibration)])
-    return Selection(calibration, _to_verify(pool, vectors, options.verification), pools.gap)
+    return Selection(calibration, _to_verify(pool, vectors, options.verification), pools.gap, excluded_count)
 
 
 def _stretches(count: int, options: SelectionOptions) -> Selection:

@@ -151,6 +151,7 @@ def export_model(
     head = find_head(model, request.output, len(classes) or None)
     check_count(classes, head.classes, origin)
     spec = _input_spec(request, model)
+    labelled = request.quantization.check([entry.name for entry in classes]) if request.quantization else None
     log(f"{model.name}: {model.layout} {model.size_wh[0]}x{model.size_wh[1]}, {head.classes} classes, {head.kind}")
     cut = find_cut(model, head)
     content = fuse(model, head, cut, spec)
@@ -167,7 +168,7 @@ def export_model(
     if request.quantization is not None:
         float_model = float_model_of(model, head, cut, content)
         names = [entry.name for entry in classes]
-        quantizer = BundleQuantizer(request.quantization, float_model, spec, names, stage or _silent, log)
+        quantizer = BundleQuantizer(request.quantization, float_model, spec, names, labelled, stage or _silent, log)
         found = quantizer.quantize(pairs if request.samples else [])
         variants += found.variants
         lines = tuple(report_lines(found))

@@ -59,7 +59,8 @@ def spread_frames(uri: str, count: int) -> CheckFrames:
     """
     source = source_from_uri(uri)
     if source.live:
-        raise UsageError(f"{uri}: a live source cannot be read twice the same", "a live source", "Give a file.")
+        do = "Give a file, or record frames of it with vidseg record-calib."
+        raise UsageError(f"{uri}: a live source cannot be read twice the same", "a live source", do)
     try:
         source.open(StillClock(), threading.Event())
         kept = _thinned(source, count)

@@ -106,7 +106,8 @@ class Quantizer:
         if plan is None:
             tick = self.stage("noise of each group", len(candidates) + min(WORST, len(candidates)))
             noise = search.rank(candidates, ranges, every(images, NOISE_FRAMES), tick)
-            accurate = search.fewest_floats(noise, candidates, ranges, self.gate, self._gate_tick())
+            tick = self._gate_tick(self.runner.engine)
+            accurate = search.fewest_floats(noise, candidates, ranges, self.gate, tick)
         else:
             noise, accurate = [], named(candidates, plan.accurate)
         self.stage("timing float", 0)
@@ -140,15 +141,16 @@ class Quantizer:
         runner = GraphRunner(self.model.name, engine)
         return Search(runner, graph, self.model.scores, self.model.axis, form, lower)
 
-    def _gate_tick(self) -> Tick:
-        return self.stage("candidates at the gate", 0)
+    def _gate_tick(self, engine: str) -> Tick:
+        return self.stage(f"candidates at the gate, {engine}", 0)
 
     def _still_accurate(
         self, search: Search, noise: Sequence[GroupNoise], groups: Sequence[FusionGroup], ranges: Ranges
     ) -> list[FusionGroup]:
         names = {group.name for group in groups}
         order = [group for group in noise if group.name in names]
-        return search.fewest_floats(order, groups, ranges, self.gate, self._gate_tick()) if groups else []
+        tick = self._gate_tick("TensorRT" if search.runner.exact else search.runner.engine)
+        return search.fewest_floats(order, groups, ranges, self.gate, tick) if groups else []
 
     def _master(
         self,
@@ -213,7 +215,7 @@ class Quantizer:
             return self.model.opener(search.content(some, ranges), engine, self.model.upsampling)
 
         kept, useless = without_useless(groups, opener, image)
-        if useless and not search.passes(kept, ranges, self.gate, self._gate_tick()):
+        if useless and not search.passes(kept, ranges, self.gate, self._gate_tick(engine)):
             return list(groups), {}
         return kept, useless
 

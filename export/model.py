@@ -20,6 +20,7 @@ from vidseg.export.unpool import without_indices
 from vidseg.runtime.bundle import sha256_of
 from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE, SCORES
 from vidseg.runtime.engines.graph import INPUT
+from vidseg.runtime.engines.onnxruntime import import_onnxruntime
 from vidseg.runtime.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def check_packages() -> None:
     missing = [module for module in ("onnx", "onnx_ir", "onnxslim") if importlib.util.find_spec(module) is None]
     if missing:
         raise ConfigurationError(
-            "exporting needs more packages", f"no {', '.join(missing)}", 'Install them: pip install "vidseg[export]".'
+            "ONNX graphs need more packages", f"no {', '.join(missing)}", 'Install them: pip install "vidseg[export]".'
         )
 
 
@@ -161,8 +162,11 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
     import onnx
     from google.protobuf.message import DecodeError
 
+    if not path.exists():
+        raise ModelError(f"{path}: there is no such file", "", "Check the path.")
     if not path.is_file():
-        raise ModelError(f"{path}: there is no such file", "nothing", "Check the path.")
+        found = "a folder" if path.is_dir() else "a device or a pipe"
+        raise ModelError(f"{path}: not an ONNX model", found, "Give an .onnx file.")
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ModelError(f"{path}: too large", f"{size} bytes", "Store the weights as external data.")
@@ -177,7 +181,8 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{path}: cannot be read", _first_line(error), "Keep external data beside it.") from error
     if not model.graph.node or not model.opset_import:
-        raise ModelError(f"{path}: not an ONNX model", f"a file of {size} bytes without a graph", "Give an .onnx file.")
+        found = f"a file of {size} bytes without a graph" if size else "an empty file"
+        raise ModelError(f"{path}: not an ONNX model", found, "Give an .onnx file.")
     return model, checksum
 
 
@@ -300,6 +305,7 @@ def _prepared(shown: str, original: onnx.ModelProto) -> onnx.ModelProto:
 def _slimmed(model: onnx.ModelProto) -> onnx.ModelProto:
     """Constants folded and dead nodes gone, as often as that changes something: one call ends after ten rounds, too few
     for the chains of Shape, Slice and Concat that attention has."""
+    import_onnxruntime()  # onnxslim imports it too, with its telemetry
     import onnxslim
 
     for _ in range(MAX_SLIMS):

@@ -55,10 +55,22 @@ def read_plan(path: Path) -> Plan:
     Raises:
         ConfigurationError: unreadable, or no plan.
     """
+    do = "Take report.json of an export with --calib."
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(document, dict) and "plan" in document:
-            document = document["plan"]
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path}: there is no such file", "", do) from error
+    except IsADirectoryError as error:
+        raise ConfigurationError(f"{path}: not a plan", "a folder", do) from error
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the plan cannot be read", error.strerror or "", do) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: not a plan", "something else than JSON", do) from error
+    if isinstance(document, dict) and "plan" in document:
+        document = document["plan"]
+    elif not isinstance(document, dict) or document.keys().isdisjoint(Plan.__struct_fields__):
+        raise ConfigurationError(f"{path}: not a plan", "JSON that has no `plan`", do)
+    try:
         return msgspec.convert(document, Plan)
-    except (OSError, ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise ConfigurationError(f"{path}: not a plan", str(error)[:200], "Take report.json of an export.") from error
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{path}: not a plan", str(error)[:200], do) from error

@@ -23,7 +23,7 @@ from vidseg.export.model import LoadedModel, source_of
 from vidseg.export.plan import Plan
 from vidseg.export.quantized_model import FloatModel, QuantizedModel, TargetResult
 from vidseg.export.references import LabelledVerification, float_references, labelled_verification
-from vidseg.export.rtx import RtxOptions, build_rtx
+from vidseg.export.rtx import RtxOptions, build_rtx, check_compiler
 from vidseg.export.runner import FeatureExtractor, GraphRunner, watched_tensors
 from vidseg.export.search import AccuracyGate
 from vidseg.export.table_cache import TableCache
@@ -79,6 +79,22 @@ class QuantizationRequest:
             raise UsageError(
                 "labelled pictures need both folders", "one of them", "Give --verify-images and --verify-labels."
             )
+        if self.compute_capabilities:
+            RtxOptions(compute_capabilities=self.compute_capabilities)  # refuses those that there are not
+
+    def check(self, class_names: Sequence[str]) -> LabelledVerification | None:
+        """Check what can be checked before any work, and give the labelled pictures; None where there are none.
+
+        Args:
+            class_names: of the model's classes.
+
+        Raises:
+            DatasetError: pictures or labels are unreadable, do not fit together, or there is no labelled pixel.
+            ConfigurationError: the mapping does not fit, or a compiler is asked for that is not installed.
+        """
+        if self.compute_capabilities:
+            check_compiler()
+        return labelled_verification(self.images, self.labels, self.mapping, self.ignore, class_names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,14 +163,16 @@ class BundleQuantizer:
         model: the fused float graph.
         spec: its input.
         class_names: of the model's classes.
+        labelled: pictures to verify with; None where frames of the request's source are held out for that.
         stage: progress.
-        log: called with a line where the frames' source ends early or is not read to its end.
+        log: called with a line about frames that are not as one may expect.
     """
 
     request: QuantizationRequest
     model: FloatModel
     spec: InputSpec
     class_names: Sequence[str]
+    labelled: LabelledVerification | None
     stage: Stage
     log: Callable[[str], None]
 
@@ -168,10 +186,7 @@ class BundleQuantizer:
             ConfigurationError, DatasetError, SourceError: the frames or labels are missing, unreadable or too few.
             EngineError: no engine here runs the model.
         """
-        request = self.request
-        labelled = labelled_verification(
-            request.images, request.labels, request.mapping, request.ignore, self.class_names
-        )
+        request, labelled = self.request, self.labelled
         graph = Graph(self.model.content)
         groups = candidates_among(find_groups(graph))
         if not groups:
@@ -184,7 +199,7 @@ class BundleQuantizer:
             request.plan.check(self.model.name, [group.name for group in groups], installed_engines())
         with FrameStore(self._fitted) as store:
             found = self._read(store)
-            cache = TableCache(request.cache, sha256_of(graph.serialized()))
+            cache = TableCache(request.cache, sha256_of(graph.serialized()), self.log)
             runner = self._runner(store, cache)
             frames = self._choose(found, runner, graph, groups, labelled)
             table = self._table(runner, graph, groups, frames, cache)
@@ -228,7 +243,10 @@ class BundleQuantizer:
         uri = self.request.frames_uri
         tick = self.stage(f"reading {uri}", 0)
         most = max(MIN_CANDIDATES, 2 * self.request.frames)
-        return read_candidates(uri, store, max_candidates=most, log=self.log, progress=lambda _read: tick())
+        found = read_candidates(uri, store, max_candidates=most, log=self.log, progress=lambda _read: tick())
+        if found.counts.unreadable:
+            self.log(f"{uri}: {found.counts}")
+        return found
 
     def _runner(self, store: FrameStore, cache: TableCache) -> GraphRunner:
         if self.request.plan is not None:
@@ -256,7 +274,15 @@ class BundleQuantizer:
         tick = self.stage("features of frames", len(candidates.store))
         with FeatureExtractor(runner, graph, groups, len(self.class_names)) as features:
             excluded = labelled.thumbnails if labelled else None
-            return choose_frames(candidates, features, options, excluded=excluded, progress=lambda _done: tick())
+            frames = choose_frames(candidates, features, options, excluded=excluded, progress=lambda _done: tick())
+        to_verify = f"{len(labelled.folder)} labelled pictures" if labelled else f"{len(frames.verification)} others"
+        self.log(f"calibrating on {len(frames.calibration)} frames, verifying with {to_verify}")
+        if frames.excluded:
+            self.log(
+                f"{candidates.source}: {frames.excluded} frames are nearly labelled pictures. They are left "
+                "out, but those beside them may flatter the result: better calibrate on another recording"
+            )
+        return frames
 
     def _table(
         self,

@@ -16,6 +16,7 @@ from vidseg.calibration.table import CalibrationTable
 from vidseg.export.groups import FusionGroup, total_macs
 from vidseg.runtime.decoding import outputs_of
 from vidseg.runtime.engines import Engine
+from vidseg.runtime.engines.choice import is_clearly_faster
 from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.engines.opening import EngineName, open_graph
 from vidseg.runtime.manifest import UpsamplingSpec
@@ -84,8 +85,8 @@ class TargetResult:
 
     @property
     def gains(self) -> bool:
-        """True where it is faster than every float variant in any engine here."""
-        return self.fastest_ms("int8") < self.fastest_float_ms
+        """True where it is clearly faster than every float variant in any engine here: times differ by chance."""
+        return is_clearly_faster(self.fastest_ms("int8"), self.fastest_float_ms)
 
     def fastest_ms(self, kind: Literal["float", "int8"]) -> float:
         """The least latency of the variants of a kind; infinity where there is none."""

@@ -25,6 +25,7 @@ from vidseg.export.quantized_model import FloatModel
 from vidseg.export.runner import GraphRunner, Tick
 from vidseg.runtime.decoding import CLASS_MAP
 from vidseg.runtime.engines.graph import INPUT
+from vidseg.runtime.errors import DatasetError
 from vidseg.runtime.frame import UNKNOWN, ClassMap, Image
 from vidseg.runtime.geometry import Fit, Placement, placement_of
 
@@ -55,7 +56,8 @@ def labelled_verification(
     """The labelled pictures that a caller names, each read and checked once; None where there are none.
 
     Raises:
-        DatasetError: they are unreadable or do not fit together, or a label is neither a class nor the ignored id.
+        DatasetError: they are unreadable or do not fit together, a label is neither a class nor the ignored id, or none
+            is a class.
         ConfigurationError: the mapping does not fit.
     """
     if images is None or labels is None:
@@ -63,10 +65,13 @@ def labelled_verification(
     ids = tuple(range(len(class_names))) if mapping is None else read_mapping(mapping, class_names)
     names = label_names(class_names, ids)
     folder = labelled_folder(images, labels)
-    thumbnails = []
+    thumbnails, pixels = [], 0
     for pair in folder:
         ConfusionMatrix(len(names), ignore).add(pair.label, pair.label, pair.name)  # refuses ids that are no class
         thumbnails.append(thumbnail(pair.image))
+        pixels += int(np.count_nonzero(pair.label != ignore))
+    if not pixels:
+        raise DatasetError(f"{labels}: no pixel is labelled", f"the ignored id {ignore} only", "Check --verify-ignore.")
     table = (*ids, *[UNKNOWN] * (256 - len(ids)))
     return LabelledVerification(folder, LabelOptions(len(names), ignore, table), names, np.stack(thumbnails))
 

@@ -85,7 +85,9 @@ def _reason_for_float(found: Quantization) -> str:
 def _reason(target: TargetResult) -> str:
     if not target.groups:
         return "the plan names no layer" if target.planned else "no set of INT8 layers keeps the accuracy"
-    return "loses more than the budget" if target.faults else "is no faster than the fastest float here"
+    if target.faults:
+        return f"loses more than the budget: {'; '.join(target.faults)}"
+    return f"is not clearly faster than the fastest float here, {target.fastest_float_ms:.1f} ms"
 
 
 def _loss(found: Quantization, target: TargetResult) -> str:

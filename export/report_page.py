@@ -24,12 +24,15 @@ _WIDTH_PX = 360
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--bad:#dc2626;--good:#16a34a}
 body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}
+h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2.2rem}
 table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
-td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}
+td:first-child,th:first-child{text-align:left}
+.scroll{overflow-x:auto}
+@media(max-width:1000px){.scroll{background:linear-gradient(90deg,transparent 96%,#8888)}}
 .verdict{font-size:1.15rem;padding:.7rem 1rem;border-left:5px solid var(--good);background:#16a34a18}
 .verdict.float{border-color:var(--bad);background:#dc262618}
+.legend span{padding-left:.3em;margin-right:.8em;white-space:nowrap;display:inline-block}
 figure{margin:1rem 0}figure div{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:.5rem}
 figure img{width:100%;display:block}small{opacity:.75}
 """
@@ -74,7 +77,11 @@ def _frames(document: dict[str, Any]) -> str:
         f"Calibrated on {len(frames['calibration'])} frames of {frames['source']} ({frames['counts']}), verified on "
         f"{held_out}{gap}. Measured on {machine['cpu']}, {len(machine['cores'])} cores."
     )
-    return f"<p>{html.escape(text)}</p>"
+    budget = document["budget"]
+    allowed = f"{budget['max_disagreement']} % of the pixels with another class where float is sure"
+    if document["float"]["mean_iou"] is not None:
+        allowed = f"{budget['max_miou_drop']} points of mean IoU, and {budget['max_class_drop']} of any class"
+    return f"<p>{html.escape(text)}</p><p>INT8 may lose {html.escape(allowed)}.</p>"
 
 
 def _targets(document: dict[str, Any]) -> str:
@@ -186,13 +193,18 @@ def _pictures(found: Quantization, engines: Sequence[Engine], classes: Sequence[
         names = ("input", "float", "INT8", "differences")
         images = "".join(_picture(name, picture) for name, picture in zip(names, pictures, strict=True))
         figures.append(f"<figure><figcaption>{caption}</figcaption><div>{images}</div></figure>")
-    return "<h2>Where they differ most</h2>" + "".join(figures)
+    colors = "".join(
+        f'<span style="border-left:1em solid rgb{tuple(entry.color_rgb)}">{html.escape(entry.name)}</span> '
+        for entry in classes
+    )
+    return f'<h2>Where they differ most</h2><p class="legend">{colors}</p>' + "".join(figures)
 
 
 def _marked(image: Image, different: np.ndarray[Any, np.dtype[np.bool_]]) -> Image:
     gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) // 2
     marked = np.stack([gray, gray, gray], axis=-1)
-    marked[different] = (60, 60, 255)
+    spread = cv2.dilate(different.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # single pixels would not be seen
+    marked[spread] = (60, 60, 255)
     return marked
 
 

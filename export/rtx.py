@@ -134,12 +134,7 @@ def build_rtx(model: bytes, options: RtxOptions | None = None) -> RtxBuild:
         EngineError: its process crashed, was killed, or took too long.
     """
     options = options or RtxOptions()
-    if importlib.util.find_spec(COMPILER) is None:
-        raise ConfigurationError(
-            "the target `rtx` needs NVIDIA's compiler",
-            f"no module `{COMPILER}`",
-            'Install it: pip install "vidseg[rtx]", or leave out the target.',
-        )
+    check_compiler()
     content, nodes = _prepared(model, options)
     outcome = _compiled(content, options)
     if outcome.refusals:
@@ -149,6 +144,20 @@ def build_rtx(model: bytes, options: RtxOptions | None = None) -> RtxBuild:
         tuple(_plan(options.name, compilation, nodes) for compilation in outcome.compilations),
         outcome.peak_memory_bytes,
     )
+
+
+def check_compiler() -> None:
+    """Check that the compiler is installed.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if importlib.util.find_spec(COMPILER) is None:
+        raise ConfigurationError(
+            "the target `rtx` needs NVIDIA's compiler",
+            f"no module `{COMPILER}`",
+            'Install it: pip install "vidseg[rtx]", or leave out the target.',
+        )
 
 
 def _prepared(model: bytes, options: RtxOptions) -> tuple[bytes, dict[str, GraphNode]]:

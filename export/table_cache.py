@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +21,13 @@ class TableCache:
     Args:
         folder: where they lie; None for none.
         model_sha256: of the float graph.
+        log: called with a line where a table cannot be kept.
     """
 
-    def __init__(self, folder: Path | None, model_sha256: str) -> None:
+    def __init__(self, folder: Path | None, model_sha256: str, log: Callable[[str], None] = lambda _line: None) -> None:
         self._folder = folder
         self._model_sha256 = model_sha256
+        self._log = log
 
     def holds(self, engine: EngineName) -> bool:
         """True where a table is there whose activations were observed in an engine, of whatever frames."""
@@ -48,11 +50,16 @@ class TableCache:
         """Keep a table. The file is replaced as a whole."""
         if self._folder is None:
             return
-        with suppress(ConfigurationError, OSError):
-            path = private_folder(self._folder) / self._name(engine, table.frames_sha256)
-            part = path.with_name(f".{path.name}.{os.getpid()}")
+        path = self._folder / self._name(engine, table.frames_sha256)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            private_folder(self._folder)
             part.write_bytes(table_json(table))
             part.replace(path)
+        except (ConfigurationError, OSError) as error:
+            self._log(f"the calibration is not kept for another export: {error}")
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
     def _name(self, engine: EngineName, frames_sha256: str) -> str:
         return f"{self._prefix(engine)}-{frames_sha256[:16]}.json"

@@ -17,6 +17,7 @@ import pytest
 from tests.export.models import write_wide_model
 from vidseg.calibration.gate import Budget
 from vidseg.calibration.table import parse_table
+from vidseg.export import rtx
 from vidseg.export.exporter import ExportRequest, export_model
 from vidseg.export.lint import lint, quantized_products
 from vidseg.export.plan import read_plan
@@ -212,6 +213,38 @@ def test_without_enough_frames_nothing_is_written(
         export_model(replace(request_for, out=out, quantization=QuantizationRequest(frames_uri=uri)))
     assert "\n" not in str(caught.value)
     assert not out.exists()
+
+
+def test_a_compiler_that_is_not_there_is_asked_for_before_any_work(
+    request_for: ExportRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"does not compile.*1\.0"):
+        QuantizationRequest(frames_uri=CALIB, compute_capabilities=(10,))
+    monkeypatch.setattr(rtx, "COMPILER", "no_such_module")
+    stages: list[str] = []
+    request = QuantizationRequest(frames_uri=CALIB, compute_capabilities=(86,))
+    with pytest.raises(ConfigurationError, match="compiler"):
+        export_model(replace(request_for, out=folder / "x.vidseg", quantization=request), stages.append)
+    assert stages == []
+
+
+def test_frames_that_are_labelled_pictures_are_told_of(request_for: ExportRequest, folder: Path) -> None:
+    for name in ("near-images", "near-labels", "clip"):
+        (folder / name).mkdir()
+    street = Street(9, SIZE_WH)
+    for number in range(24):
+        image, labels = street.render(number * 30, float(number))
+        cv2.imwrite(str(folder / f"clip/{number:02}.png"), image)
+        if number % 4 == 0:
+            cv2.imwrite(str(folder / f"near-images/{number}.png"), image)
+            cv2.imwrite(str(folder / f"near-labels/{number}.png"), np.where(labels < 4, labels, 255).astype(np.uint8))
+    quantization = QuantizationRequest(
+        frames_uri=str(folder / "clip"), frames=8, images=folder / "near-images", labels=folder / "near-labels"
+    )
+    lines: list[str] = []
+    export_model(replace(request_for, out=folder / "near.vidseg", quantization=quantization), lines.append)
+    assert any("6 frames are nearly labelled pictures" in line for line in lines)
+    assert any("calibrating on 8 frames, verifying with 6 labelled pictures" in line for line in lines)
 
 
 def test_only_one_of_the_two_folders_is_a_usage_error(folder: Path) -> None:

@@ -26,6 +26,7 @@ def test_what_ships_is_faster_than_the_fastest_float_on_any_engine() -> None:
     assert FAST.ships
     assert FAST.fastest_ms("int8") == 60
     assert not replace(FAST, fastest_float_ms=60.0).ships
+    assert not replace(FAST, fastest_float_ms=62.0).ships  # measured times differ by that much by chance
     assert not replace(FAST, fastest_float_ms=40.0).ships  # as in another engine
 
 

@@ -226,6 +226,14 @@ def test_labels_of_another_size_are_named_before_anything_is_calibrated(labelled
         labelled_verification(labelled / "images", labelled / "labels", None, 255, NAMES)
 
 
+def test_labels_that_are_all_ignored_judge_nothing(labelled: Path) -> None:
+    for path in (labelled / "labels").iterdir():
+        ids = np.full_like(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), 9)
+        cv2.imwrite(str(path), ids)
+    with pytest.raises(DatasetError, match=r"no pixel is labelled.*9"):
+        labelled_verification(labelled / "images", labelled / "labels", None, 9, NAMES)
+
+
 def test_without_folders_there_are_no_labelled_pictures() -> None:
     assert labelled_verification(None, None, None, 255, NAMES) is None
 

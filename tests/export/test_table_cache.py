@@ -60,7 +60,10 @@ def test_a_folder_that_others_may_write_to_is_neither_read_nor_written(cache: Ta
     (tmp_path / "cache").chmod(0o777)
     before = sorted((tmp_path / "cache").iterdir())
     assert cache.read("openvino", FRAMES, ["x", "y"]) is None
-    cache.write("onnxruntime", TABLE)
+    lines: list[str] = []
+    TableCache(tmp_path / "cache", MODEL, lines.append).write("onnxruntime", TABLE)
     assert sorted((tmp_path / "cache").iterdir()) == before
+    assert len(lines) == 1
+    assert "not kept" in lines[0]
     TableCache(None, MODEL).write("openvino", TABLE)
     assert TableCache(None, MODEL).read("openvino", FRAMES, ["x", "y"]) is None
