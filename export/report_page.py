@@ -27,7 +27,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;paddin
 h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2.2rem}
 table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
-td:first-child,th:first-child{text-align:left}
+td:first-child,th:first-child,td:last-child,th:last-child{text-align:left}
 .scroll{overflow-x:auto}
 @media(max-width:1000px){.scroll{background:linear-gradient(90deg,transparent 96%,#8888)}}
 .verdict{font-size:1.15rem;padding:.7rem 1rem;border-left:5px solid var(--good);background:#16a34a18}
@@ -90,13 +90,13 @@ def _targets(document: dict[str, Any]) -> str:
         times = target["latency_ms"]
         outcome = "written" if target["written"] else f"not written: {target['reason']}"
         rows.append(
-            [engine, outcome, f"{target['int8_share_of_macs']:.1%}"]
+            [engine, f"{target['int8_share_of_macs']:.1%}"]
             + [f"{times[name]:.1f}" if name in times else "–" for name in ("float", "float-cut", "int8", "int8-cut")]
-            + (_accuracy(target, document) if target["groups"] else [*"–––"])
+            + [*(_accuracy(target, document) if target["groups"] else "–––"), outcome]
         )
     rows += _exact_rows(document)
-    head = ["Engine", "Outcome", "INT8 share of multiply-adds", "float ms", "float-cut ms", "int8 ms", "int8-cut ms",
-            "Same class", "Other class where float is sure", "Mean IoU"]  # fmt: skip
+    head = ["Engine", "INT8 share of multiply-adds", "float ms", "float-cut ms", "int8 ms", "int8-cut ms", "Same class",
+            "Other class where float is sure", "Mean IoU", "Outcome"]  # fmt: skip
     return "<h2>Variants</h2>" + _table(head, rows)
 
 
@@ -104,13 +104,13 @@ def _exact_rows(document: dict[str, Any]) -> list[list[str]]:
     """The graphs for TensorRT, which is not here: accuracy without latency."""
     master = document["tensorrt"]
     if not master["written"]:
-        return [["TensorRT", f"not written: {master['reason']}", *"––––––––"]]
+        return [["TensorRT", *"––––––––", f"not written: {master['reason']}"]]
     share, half = f"{master['int8_share_of_macs']:.1%}", master["fp16"]
     written = "written; in exact arithmetic"
-    rows = [["TensorRT", written, share, *"––––", *_accuracy(master, document)]]
+    rows = [["TensorRT", share, *"––––", *_accuracy(master, document), written]]
     if half is None:
-        return [*rows, ["TensorRT, float16", "not written: loses more than the budget", *"––––––––"]]
-    return [*rows, ["TensorRT, float16", written, share, *"––––", *_accuracy(half, document)]]
+        return [*rows, ["TensorRT, float16", *"––––––––", "not written: loses more than the budget"]]
+    return [*rows, ["TensorRT, float16", share, *"––––", *_accuracy(half, document), written]]
 
 
 def _accuracy(found: dict[str, Any], document: dict[str, Any]) -> list[str]:
