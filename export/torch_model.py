@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidseg.export.opset import NEWEST_OPSET
+from vidseg.runtime.engines.onnxruntime import import_onnxruntime
 from vidseg.runtime.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def onnx_from_torch(reference: str, weights: Path | None, size_wh: tuple[int, in
             that computes something else than PyTorch does.
     """
     _check_torch()
+    import_onnxruntime()  # exporters, and the user's code, import it too, with its telemetry
     import torch
 
     with _current_folder_first(), torch.no_grad():
@@ -320,9 +322,9 @@ def _silence() -> Iterator[None]:
 
 def _check_same(module: nn.Module, path: Path, size_wh: tuple[int, int], reference: str) -> None:
     """Compare ONNX Runtime with PyTorch on one random image; the export saw a black one."""
-    import onnxruntime
     import torch
 
+    onnxruntime = import_onnxruntime()
     image = torch.rand(1, 3, size_wh[1], size_wh[0], generator=torch.Generator().manual_seed(0))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

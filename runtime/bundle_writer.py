@@ -68,8 +68,12 @@ def check_place(path: Path, *, overwrite: bool) -> None:
     """
     if not path.parent.is_dir():
         raise ConfigurationError(f"{path}: the folder is missing", f"no {path.parent}", "Make it first.")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"{path}: the folder cannot be written", "no permission", "Name another place.")
+    try:  # permissions do not tell: of some file systems nobody may write
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent):
+            pass
+    except OSError as error:
+        do = "Name another place."
+        raise ConfigurationError(f"{path}: nothing can be written in its folder", error.strerror or "", do) from error
     if not path.exists():
         return
     if not overwrite:

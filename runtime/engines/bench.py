@@ -157,11 +157,12 @@ def _images(bundle: Bundle, count: int) -> list[Image]:
 
 def bench_text(rows: Sequence[BenchRow], chosen: Candidate) -> str:
     """The rows as a table; a star stands before the one that is chosen."""
-    lines = [f"  {'engine':<12} {'variant':<14} {'threads':>7} {'p50 ms':>8} {'p99 ms':>8} {'fps':>7}  samples"]
+    wide = max(len("variant"), *(len(row.candidate.variant) for row in rows)) if rows else 0
+    lines = [f"  {'engine':<12} {'variant':<{wide}} {'threads':>7} {'p50 ms':>8} {'p99 ms':>8} {'fps':>7}  samples"]
     for row in rows:
         candidate = row.candidate
         star = "*" if candidate == chosen else " "
-        name = f"{star} {candidate.engine:<12} {candidate.variant:<14} {candidate.threads or 'all':>7}"
+        name = f"{star} {candidate.engine:<12} {candidate.variant:<{wide}} {candidate.threads or 'all':>7}"
         if row.error is not None:
             lines.append(f"{name}  {row.error}")
             continue

@@ -1,10 +1,10 @@
-"""SIGINT, SIGTERM and SIGHUP for a running pipeline."""
+"""SIGINT, SIGTERM and SIGHUP, for a running pipeline, a recording and an export."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
@@ -15,34 +15,71 @@ TERM_DRAIN_S = 3.5
 """SIGTERM ends the process within 5 s, a hung source included: what is not delivered by then is given up."""
 
 
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class Received:
     """The first signal that came, or None."""
 
     number: signal.Signals | None = None
 
 
+class Interrupted(BaseException):
+    """A signal has ended what was going on. As KeyboardInterrupt, it is no fault that anybody may handle on the way.
+
+    Attributes:
+        number: which one.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
+
+
 @contextmanager
-def signals_set(stop: threading.Event) -> Iterator[None]:
-    """While this is open, SIGINT and SIGTERM set an event instead of ending the process. Main thread only.
+def signals_raised() -> Iterator[None]:
+    """While this is open, the first SIGINT, SIGTERM or SIGHUP raises `Interrupted`: what is under way cleans up.
+
+    The cleaning up is not disturbed by more of them, but for another Ctrl-C. Main thread only. For work that waits for
+    nothing but the processor, files and child processes: the exception comes between any two steps, and would leave
+    the lock of a queue or an event held.
+    """
+    received = Received()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        again = received.number is not None
+        received.number = received.number or signal.Signals(number)
+        if not again or number == signal.SIGINT:
+            raise Interrupted(received.number)
+
+    with _handled_by(handle):
+        yield
+
+
+@contextmanager
+def signals_set(stop: threading.Event) -> Iterator[Received]:
+    """While this is open, SIGINT, SIGTERM and SIGHUP set an event instead of ending the process. Main thread only.
 
     Another thread sets it: a handler that interrupts `stop.wait` finds the event's lock held by its own thread, and
     would wait for ever.
     """
+    received = Received()
     came: SimpleQueue[bool] = SimpleQueue()  # its put is safe in a handler
 
     def set_stop() -> None:
         while came.get():
             stop.set()
 
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.number = received.number or signal.Signals(number)
+        came.put(True)
+
     setter = threading.Thread(target=set_stop, name="signals")
     setter.start()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda _number, _frame: came.put(True)) for number in numbers}
     try:
-        yield
+        with _handled_by(handle):
+            yield received
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         came.put(False)
         setter.join()
 
@@ -64,11 +101,16 @@ def signals_end(pipeline: Pipeline) -> Iterator[Received]:
         else:
             pipeline.drain(None if number == signal.SIGINT else TERM_DRAIN_S)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
+    with _handled_by(handle):
+        yield received
+
+
+@contextmanager
+def _handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    heeded = [number for number in _NUMBERS if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
     previous = {number: signal.signal(number, handle) for number in heeded}
     try:
-        yield received
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

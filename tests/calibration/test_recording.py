@@ -135,6 +135,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
         (tmp_path, "not empty: got 1 files"),
         (tmp_path / "mine.txt", "is no folder"),
         (tmp_path / "a" / "b", "the folder above is missing"),
+        (Path("/proc/frames"), "cannot be made: got a folder that takes none"),
     ]:
         with pytest.raises(ConfigurationError, match=message):
             record_frames(street(), folder, RecordingOptions(9, 60))
@@ -162,6 +163,9 @@ def test_a_full_disk_leaves_whole_files_only(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs no recording"):
         record_frames(FolderSource(tmp_path), tmp_path / "calib", RecordingOptions(9, 60))
-    for frames, seconds in ((0, 60), (9, 0), (9, float("nan"))):
-        with pytest.raises(UsageError):
+    for frames, seconds in ((0, 60.0), (9, 0.0), (9, np.nan), (9, np.inf), (9, 1e300)):
+        with pytest.raises(UsageError, match="finite time"):
             RecordingOptions(frames, seconds)
+    for interval_s in (-1.0, np.nan, np.inf, 1e300):
+        with pytest.raises(UsageError, match="finite time"):
+            RecordingOptions(9, 60, interval_s)

@@ -77,6 +77,18 @@ def test_what_is_no_plan_is_refused_in_one_line(tmp_path: Path, text: str) -> No
 
 
 def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(ConfigurationError, match="not a plan"):
+    with pytest.raises(ConfigurationError, match=r"none\.json: there is no such file\. Take report\.json"):
+        read_plan(tmp_path / "none.json")
+    with pytest.raises(ConfigurationError, match="not a plan: got a folder"):
+        read_plan(tmp_path)
+
+
+def test_another_report_is_told_from_a_damaged_plan(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    for text, message in (
+        ('{"mean_iou": 0.5}', r"got JSON that has no `plan`\. Take report\.json of an export with --calib"),
+        (plain(accurate="a"), "Expected `array`"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigurationError, match=message):
             read_plan(path)

@@ -64,6 +64,12 @@ def test_every_candidate_is_measured_and_judged_by_the_samples(bundle: Bundle) -
     assert bench_document(rows, chosen)["chosen"]["engine"] == chosen.engine
 
 
+def test_a_long_name_does_not_shift_the_columns() -> None:
+    rows = [_row(ORT, 10.0), _row(Candidate("onnxruntime", "int8-onnxruntime-cut"), 5.0)]
+    head, *lines = bench_text(rows, ORT).splitlines()
+    assert {line.rindex("  ") for line in lines} == {head.rindex("  ")}
+
+
 def test_a_candidate_that_cannot_be_loaded_says_why(bundle: Bundle) -> None:
     broken = Candidate("tensorrt", "float")  # type: ignore[arg-type]
     rows = bench(bundle, [broken, ORT], SHORT)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from vidseg.runtime.clock import SystemClock
 from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.errors import StopTimeoutError
 from vidseg.runtime.pipeline import Pipeline, signals_end
-from vidseg.runtime.pipeline.signals import signals_set
+from vidseg.runtime.pipeline.signals import Interrupted, signals_raised, signals_set
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -123,7 +123,7 @@ def test_sigterm_ends_in_5_s_with_files_closed_although_a_source_hangs() -> None
 def test_a_signal_during_a_wait_for_the_event_that_it_sets_does_not_hang() -> None:
     stop = threading.Event()
     send = f"import os\nwhile True: os.kill({os.getpid()}, {signal.SIGINT:d})"
-    with signals_set(stop):
+    with _handled(signal.SIGINT, signal.default_int_handler), signals_set(stop) as received:
         sender = subprocess.Popen([sys.executable, "-c", send])
         try:
             assert stop.wait(20)
@@ -136,3 +136,38 @@ def test_a_signal_during_a_wait_for_the_event_that_it_sets_does_not_hang() -> No
         stop.clear()
         signal.raise_signal(signal.SIGINT)
         assert stop.wait(20)
+    assert received.number == signal.SIGINT
+
+
+def _work(number: signal.Signals, *while_cleaning_up: signal.Signals, cleaned: list[bool]) -> None:
+    """What a signal ends, and what comes while it cleans up."""
+    with signals_raised():
+        try:
+            with suppress(Exception):  # as around converters, whose errors have no common base
+                signal.raise_signal(number)
+        finally:
+            for another in while_cleaning_up:
+                signal.raise_signal(another)
+            cleaned.append(True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_a_signal_ends_is_cleaned_up(number: signal.Signals) -> None:
+    """Although it comes between any two steps, and a supervisor asks twice. A second Ctrl-C is from a person."""
+    cleaned: list[bool] = []
+    asked_twice = (signal.SIGTERM, signal.SIGHUP)
+    with ExitStack() as stack:
+        for heeded in (signal.SIGINT, *asked_twice):
+            stack.enter_context(_handled(heeded, signal.default_int_handler))
+        with pytest.raises(Interrupted, match=number.name) as caught:
+            _work(number, *asked_twice, cleaned=cleaned)
+        assert signal.getsignal(number) is signal.default_int_handler
+        with pytest.raises(Interrupted, match=number.name):
+            _work(number, signal.SIGINT, cleaned=cleaned)
+    assert caught.value.number == number
+    assert cleaned == [True]
+
+
+def test_a_signal_that_is_ignored_is_not_raised() -> None:
+    with _handled(signal.SIGHUP, signal.SIG_IGN), signals_raised():
+        signal.raise_signal(signal.SIGHUP)
