@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.interleave import Claim, conclude
 from benchmarks.rivals import nncf_model, static_model
-from benchmarks.zoo import VOID, ZooModel, report_of, test_frames, zoo
+from benchmarks.zoo import VOID, ZooModel, labelled_frames, report_of, zoo
 from vidseg.calibration.evaluation import EvaluationOptions, evaluate
 from vidseg.calibration.gate import compare
 from vidseg.export.cut import find_cut
@@ -86,7 +86,7 @@ class Examiner:
         self.float_model = float_model(model, bundle)
         images: Sequence[Image] = spread_frames(model.calib_uri, 32).images
         if model.labelled:
-            images = [pair.image for pair in test_frames()][::4]
+            images = [pair.image for pair in labelled_frames()][::4]
         runner = GraphRunner(model.name, "openvino")
         self._references = float_references(runner, self.float_model, self._fit, images, lambda: None)
 
@@ -98,7 +98,7 @@ class Examiner:
             if self._model.labelled:
                 names = [spec.name for spec in self._bundle.manifest.output.classes]
                 options = EvaluationOptions(VOID, self._model.mapping)
-                mean_iou = evaluate(segmenter, test_frames(), names, options).scores.mean_iou
+                mean_iou = evaluate(segmenter, labelled_frames(), names, options).scores.mean_iou
         return Measured(mean_iou, found.disagreement, found.agreement)
 
 

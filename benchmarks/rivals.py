@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.zoo import DATA, ZooModel, report_of
+from benchmarks.zoo import ZooModel, report_of
 from vidseg.export.frames import spread_frames
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.decoding import CLASS_MAP, Outputs, Prediction, decode_class_map
@@ -22,10 +22,9 @@ from vidseg.runtime.geometry import placement_of
 
 def calibration_images(bundle: Bundle, model: ZooModel) -> list[Image]:
     """As many frames as vidseg took of the same source, evenly spread, on the model's input."""
-    calib = model.calib if "://" in model.calib else str(DATA / model.calib)
     count = len(report_of(bundle)["frames"]["calibration"])
     spec = bundle.manifest.input
-    frames = spread_frames(calib, count).images
+    frames = spread_frames(model.calib_uri, count).images
     return [
         placement_of((image.shape[1], image.shape[0]), spec.size_wh, spec.fit).input_from_frame(image)
         for image in frames

@@ -114,6 +114,6 @@ def report_of(bundle: Bundle) -> dict[str, Any]:
     return document
 
 
-def test_frames() -> LabelledFolder:
+def labelled_frames() -> LabelledFolder:
     """117 labelled frames that no model here was calibrated on."""
     return labelled_folder(DATA / "camvid/test", DATA / "camvid/testannot")

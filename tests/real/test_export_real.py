@@ -49,7 +49,7 @@ def test_an_exported_model_reaches_its_published_accuracy(few_frames: Path, tmp_
             return results[0]
 
         def pairs() -> Iterator[LabelledImage]:
-            for pair in zoo.test_frames():
+            for pair in zoo.labelled_frames():
                 yield pair
                 size_wh = (pair.label.shape[1], pair.label.shape[0])
                 resized = cv2.resize(results[0].class_map, size_wh, interpolation=cv2.INTER_NEAREST)
