@@ -151,7 +151,8 @@ def export_model(
     head = find_head(model, request.output, len(classes) or None)
     check_count(classes, head.classes, origin)
     spec = _input_spec(request, model)
-    labelled = request.quantization.check([entry.name for entry in classes]) if request.quantization else None
+    names = [entry.name for entry in classes]
+    labelled = request.quantization.check(names) if request.quantization else None
     log(f"{model.name}: {model.layout} {model.size_wh[0]}x{model.size_wh[1]}, {head.classes} classes, {head.kind}")
     cut = find_cut(model, head)
     content = fuse(model, head, cut, spec)
@@ -167,7 +168,6 @@ def export_model(
     lines: tuple[str, ...] = ()
     if request.quantization is not None:
         float_model = float_model_of(model, head, cut, content)
-        names = [entry.name for entry in classes]
         quantizer = BundleQuantizer(request.quantization, float_model, spec, names, labelled, stage or _silent, log)
         found = quantizer.quantize(pairs if request.samples else [])
         variants += found.variants
@@ -185,8 +185,7 @@ def export_model(
     )
     write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
     accuracy = {variant.name: variant.accuracy for variant in variants}
-    own_frames = bool(request.frames or calib)
-    return ExportReport(request.out, accuracy, frames.source, own_frames, lines)
+    return ExportReport(request.out, accuracy, frames.source, bool(request.frames or calib), lines)
 
 
 def _float_variants(

@@ -271,9 +271,7 @@ SLOW: dict[str, Any] = {"latency_ms": {"float": 1.0, "int8": 3.0}, "fastest_floa
 COSTLY: dict[str, Any] = {"faults": ("2.00 % of the pixels differ where float is sure, 0.5 % may",)}
 
 
-@pytest.mark.parametrize(
-    ("facts", "reason"), [(SLOW, "is not clearly faster"), (COSTLY, "loses more than the budget")]
-)
+@pytest.mark.parametrize(("facts", "reason"), [(SLOW, "is not clearly faster"), (COSTLY, "loses more than the budget")])
 def test_the_verdict_float_says_why_int8_is_not_written(facts: dict[str, Any], reason: str) -> None:
     found = with_target(**facts)
     document, lines = document_of(found), report_lines(found)
