@@ -84,17 +84,20 @@ def rank_groups(
         workers: threads that call `noise_of`.
     """
     everything = frozenset(names)
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
 
-        def measured(sets: Iterable[frozenset[str]]) -> Iterator[float]:
-            for noise in pool.map(noise_of, sets):
-                progress()
-                yield noise
+    def measured(sets: Iterable[frozenset[str]]) -> Iterator[float]:
+        for noise in pool.map(noise_of, sets):
+            progress()
+            yield noise
 
+    try:
         alone = dict(zip(names, measured(frozenset([name]) for name in names), strict=True))
         order = sorted(names, key=lambda name: (-alone[name], name))
         total = noise_of(everything) if worst else 0.0
         without = dict(zip(order[:worst], measured(everything - {name} for name in order[:worst]), strict=True))
+    finally:  # after Ctrl-C nobody waits for what has not begun
+        pool.shutdown(cancel_futures=True)
     ranked = [GroupNoise(name, alone[name], total - without[name] if name in without else None) for name in order]
     head = sorted(ranked[:worst], key=lambda group: (-max(group.one_on, group.one_off or 0.0), group.name))
     return head + ranked[worst:]

@@ -112,6 +112,8 @@ class RtxBuild:
                     "compute_capability": plan.compute_capability,
                     "build_s": round(plan.build_s, 2),
                     "plan_bytes": plan.plan_bytes,
+                    "weights_bytes": plan.weights_bytes,
+                    "activations_bytes": plan.activations_bytes,
                     "audit": None if plan.audit is None else plan.audit.document(),
                     "summary": None if plan.audit is None else plan.audit.text().splitlines()[0],
                 }

@@ -70,6 +70,7 @@ class Search:
         axis: of its classes.
         form: how candidates are written.
         lower: last step of writing one for the engine.
+        tried: number of quantized groups and faults of each candidate that the gate saw.
     """
 
     runner: GraphRunner
@@ -79,7 +80,7 @@ class Search:
     form: QuantizedForm
     lower: Callable[[bytes], bytes]
     tried: list[tuple[int, list[str]]] = field(default_factory=list)
-    _compared: dict[frozenset[str], Comparison] = field(default_factory=dict)
+    _compared: dict[frozenset[str], Comparison] = field(default_factory=dict, init=False)
 
     def content(self, groups: Iterable[FusionGroup], ranges: Ranges) -> bytes:
         """A candidate as the engine takes it."""
@@ -124,7 +125,7 @@ class Search:
         return not lines
 
     def compared(self, groups: Sequence[FusionGroup], ranges: Ranges, gate: AccuracyGate, tick: Tick) -> Comparison:
-        """A candidate against the float model; what was measured before is not measured again."""
+        """A candidate against the float model. Ranges are the same in each call: no set of groups is measured twice."""
         names = frozenset(group.name for group in groups)
         if names not in self._compared:
             with open_graph(self.content(groups, ranges), self.runner.engine, self.runner.options()) as engine:

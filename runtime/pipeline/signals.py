@@ -14,7 +14,6 @@ from vidseg.runtime.pipeline.pipeline import Pipeline
 TERM_DRAIN_S = 3.5
 """SIGTERM ends the process within 5 s, a hung source included: what is not delivered by then is given up."""
 
-
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

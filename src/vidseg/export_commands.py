@@ -116,10 +116,12 @@ def _exported(request: ExportRequest) -> ExportReport:
 
 
 def _print_report(report: ExportReport) -> None:
+    from vidseg.export.variants import EXACT
+
     for variant, engines in report.accuracy.items():
         for name, accuracy in engines.items():
             shown = f"{accuracy.agreement:.4%} of the pixels as the original's, on {accuracy.frames} frames"
-            where = "exact arithmetic, for TensorRT" if name == "exact" else name
+            where = "exact arithmetic, for TensorRT" if name == EXACT else name
             print(f"{variant} in {where}: {shown}")
     for line in report.quantization:
         print(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from math import ceil, log2
 
@@ -119,6 +120,23 @@ def test_a_group_whose_noise_shows_only_beside_others_goes_first() -> None:
     noise = {"a": 5.0, "b": 3.0, "c": 1.0, "abc": 40.0, "bc": 35.0, "ac": 6.0}
     ranked = rank_groups(["a", "b", "c"], lambda names: noise["".join(sorted(names))], 2)
     assert [(group.name, group.one_off) for group in ranked] == [("b", 34), ("a", 5), ("c", None)]
+
+
+def test_what_has_not_begun_is_not_waited_for_after_ctrl_c() -> None:
+    asked: list[frozenset[str]] = []
+    never = threading.Event()
+
+    def slow(names: frozenset[str]) -> float:
+        asked.append(names)
+        never.wait(0.05)  # the work itself
+        return 1.0
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rank_groups(names_of(200), slow, 0, interrupt, workers=2)
+    assert len(asked) < 20
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=12), st.integers(0, 12))
