@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Scores: TypeAlias = Sequence[NDArray[np.float32]]
 
+MAX_TRIES = 16
+"""To quantize again what went back to float: each costs a run over all verification frames."""
+
 
 @dataclass(frozen=True, slots=True)
 class GroupNoise:
@@ -149,7 +152,3 @@ def fewest_floats(
 def _halves(names: list[str]) -> list[list[str]]:
     middle = len(names) // 2
     return [half for half in (names[:middle], names[middle:]) if half]
-
-
-MAX_TRIES = 16
-"""To quantize again what went back to float: each costs a run over all verification frames."""

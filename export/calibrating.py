@@ -204,8 +204,7 @@ def bias_corrections(
     for group in groups:
         correction = measured[group.name + MEAN] / len(means[::2])
         other = held_out[group.name + MEAN] / len(means[1::2])
-        if (
-            float((correction * correction - 2 * correction * other).sum()) < 0
-        ):  # E[(e - b)^2] - E[e^2], with E[e] of other frames
+        change = correction * correction - 2 * correction * other  # E[(e - b)^2] - E[e^2], with E[e] of other frames
+        if float(change.sum()) < 0:
             corrections[group.name] = correction.astype(np.float32)
     return corrections
