@@ -17,6 +17,7 @@ VOID = 11
 CAMVID_FROM_CITYSCAPES = (3, 4, 1, 1, 7, 2, 6, 6, 5, 5, 0, 9, 10, 8, 8, 8, 8, 10, 10, 11)
 
 _DRIVE = "videos/street_camvid_0016E5_15hz_480x360.mp4"
+_STILLS = "camvid/train32"
 _PEOPLE = "videos/people_pingpong_720p24.mp4"
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SCENES = "scene://street?pace=max&fps=0.5&frames=300&seed=11"
@@ -32,6 +33,8 @@ class ZooModel:
         calib: frames, in the data folder or a URI.
         mapping: label id by class id for `camvid/test`; None where the ids are the same, () where it has no labels.
         path: where it lies; None for the data folder.
+        labelled_gate: the export's gate judges on labelled pictures of `camvid/val`, which the model has not seen; else
+            on frames of `calib` without labels.
     """
 
     name: str
@@ -39,6 +42,7 @@ class ZooModel:
     calib: str = _DRIVE
     mapping: tuple[int, ...] | None = None
     path: Path | None = None
+    labelled_gate: bool = False
 
     @property
     def file(self) -> Path:
@@ -58,9 +62,24 @@ class ZooModel:
     def export(self, out: Path, folder: Path) -> Bundle:
         """The model as a bundle with INT8; one that was made before is taken as it is."""
         if not out.exists():
-            quantization = QuantizationRequest(frames_uri=self.calib_uri, cache=folder)
+            verification = self._verification(folder) if self.labelled_gate else {}
+            quantization = QuantizationRequest(frames_uri=self.calib_uri, cache=folder, **verification)
             export_model(ExportRequest(model=self.file, out=out, quantization=quantization, **self.options))
         return open_bundle(out)
+
+    def _verification(self, folder: Path) -> dict[str, Any]:
+        """Every third labelled picture of `camvid/val`, and which label each class is."""
+        mapping = folder / "camvid-val-map.txt"
+        mapping.write_text(", ".join(map(str, self.mapping or ())))
+        folders = {"images": "val", "labels": "valannot"}
+        for kind, source in folders.items():
+            target = folder / f"camvid-{kind}"
+            target.mkdir(exist_ok=True)
+            for path in sorted((DATA / "camvid" / source).iterdir())[::3]:
+                if not (target / path.name).exists():
+                    (target / path.name).symlink_to(path)
+        paths = {kind: folder / f"camvid-{kind}" for kind in folders}
+        return {**paths, "mapping": mapping, "ignore": VOID}
 
 
 ZOO = (
@@ -70,8 +89,8 @@ ZOO = (
         "streetnet_camvid_360x480",
         {"color": "BGR", "mean": (0.406, 0.456, 0.485), "std": (0.225, 0.224, 0.229)},
     ),
-    ZooModel("espnetv2_s1_city_256x512", _IMAGENET, mapping=CAMVID_FROM_CITYSCAPES),
-    ZooModel("espnetv2_s2_city_512x1024", _IMAGENET, mapping=CAMVID_FROM_CITYSCAPES),
+    ZooModel("espnetv2_s1_city_256x512", _IMAGENET, _STILLS, CAMVID_FROM_CITYSCAPES, labelled_gate=True),
+    ZooModel("espnetv2_s2_city_512x1024", _IMAGENET, _STILLS, CAMVID_FROM_CITYSCAPES, labelled_gate=True),
     ZooModel(
         "deeplabv3_mnv2_voc_257", {"scale": 1 / 127.5, "mean": (1.0, 1.0, 1.0), "labels": "voc"}, _PEOPLE, mapping=()
     ),
