@@ -14,7 +14,9 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 
-from vidseg.export.cut import Cut, find_cut
+from vidseg.export.batch import with_batch_axis
+from vidseg.export.cut import find_cut
+from vidseg.export.float_variants import float_variants
 from vidseg.export.frames import STREET_URI, CheckFrames, every, spread_frames
 from vidseg.export.fuse import fuse
 from vidseg.export.head import find_head
@@ -26,10 +28,9 @@ from vidseg.export.quantized_model import FloatModel
 from vidseg.export.report import report_document, report_lines
 from vidseg.export.report_page import report_page
 from vidseg.export.torch_model import is_reference, onnx_from_torch
-from vidseg.export.verify import OriginalModel, check_agreement, engines_for_check
+from vidseg.export.verify import OriginalModel
 from vidseg.runtime.bundle_writer import check_place, write_bundle
-from vidseg.runtime.engines import Engine
-from vidseg.runtime.errors import ConfigurationError, EngineError, ModelError, UsageError
+from vidseg.runtime.errors import ConfigurationError, UsageError
 from vidseg.runtime.frame import ClassMap, Image
 from vidseg.runtime.geometry import Fit, placement_of
 from vidseg.runtime.manifest import (
@@ -41,7 +42,6 @@ from vidseg.runtime.manifest import (
     OutputSpec,
     ProvenanceSpec,
     SampleSpec,
-    UpsamplingSpec,
     VariantSpec,
 )
 
@@ -85,6 +85,11 @@ class ExportRequest:
     samples: bool = True
     quantization: QuantizationRequest | None = None
     overwrite: bool = False
+
+    @property
+    def own_frames(self) -> str | None:
+        """URI of the caller's frames to check on: those to calibrate on, where no others are given."""
+        return self.frames or (self.quantization.frames_uri if self.quantization else None)
 
     def __post_init__(self) -> None:
         if is_reference(self.model) and self.size_wh is None:
@@ -156,22 +161,21 @@ def export_model(
     log(f"{model.name}: {model.layout} {model.size_wh[0]}x{model.size_wh[1]}, {head.classes} classes, {head.kind}")
     cut = find_cut(model, head)
     content = fuse(model, head, cut, spec)
-    calib = request.quantization.frames_uri if request.quantization else None
-    frames = spread_frames(request.frames or calib or STREET_URI, CHECK_FRAMES)
+    frames = spread_frames(request.own_frames or STREET_URI, CHECK_FRAMES)
     images = [_fitted(image, spec) for image in frames.images]
     log(f"comparing with the original on {len(images)} frames")
     original = OriginalModel(model, head, spec)
-    class_maps = [original.class_map(image) for image in images]
-    variants = _float_variants(content, model, cut, images, class_maps)
-    pairs = every(list(zip(images, class_maps, strict=True)), SAMPLES)
-    samples, members = _samples(pairs if request.samples else [])
-    lines: tuple[str, ...] = ()
+    pairs = [(image, original.class_map(image)) for image in images]
+    variants, members = float_variants(content, model, cut, pairs, log)
+    kept = every(pairs, SAMPLES) if request.samples else []
+    samples, pictures = _samples(kept)
+    lines: Sequence[str] = ()
     if request.quantization is not None:
         float_model = float_model_of(model, head, cut, content)
         quantizer = BundleQuantizer(request.quantization, float_model, spec, names, labelled, stage or _silent, log)
-        found = quantizer.quantize(pairs if request.samples else [])
+        found = quantizer.quantize(kept)
         variants += found.variants
-        lines = tuple(report_lines(found))
+        lines = report_lines(found)
         members |= found.members | _report_members(found, float_model, classes, pictures=request.samples)
     manifest = Manifest(
         format=FORMAT,
@@ -183,26 +187,24 @@ def export_model(
         provenance=_provenance(model, frames, TOOLS + (("torch",) if is_reference(request.model) else ())),
         members={},
     )
-    write_bundle(request.out, manifest, {"model.onnx": content, **members}, overwrite=request.overwrite)
+    opened = _for_batches(members, variants, images, log)
+    write_bundle(request.out, manifest, opened | pictures, overwrite=request.overwrite)
     accuracy = {variant.name: variant.accuracy for variant in variants}
-    return ExportReport(request.out, accuracy, frames.source, bool(request.frames or calib), lines)
+    return ExportReport(request.out, accuracy, frames.source, request.own_frames is not None, tuple(lines))
 
 
-def _float_variants(
-    content: bytes, model: LoadedModel, cut: Cut | None, images: Sequence[Image], class_maps: Sequence[ClassMap]
-) -> list[VariantSpec]:
-    """The graph as it is, and ended before its last upsampling; each compared with the original."""
-    return [
-        VariantSpec(
-            name=name,
-            file="model.onnx",
-            precision="fp32",
-            targets=("onnxruntime", "openvino"),
-            accuracy=check_agreement(class_maps, _engines(content, model, upsampling), images, model.name),
-            upsampling=upsampling,
-        )
-        for name, upsampling in {"float": None, **({"float-cut": cut.spec} if cut else {})}.items()
-    ]
+def _for_batches(
+    members: dict[str, bytes], variants: Sequence[VariantSpec], images: Sequence[Image], log: Callable[[str], None]
+) -> dict[str, bytes]:
+    """The members; of the graphs for TensorRT those that take any number of pictures, where that can be shown."""
+    opened = {}
+    for file in dict.fromkeys(variant.file for variant in variants if "tensorrt" in variant.targets):
+        content = with_batch_axis(members[file], (images[0], 255 - images[-1][::-1]))
+        if content is None:
+            log(f"{file} takes one picture at a time: two at once are refused, or get other classes than alone")
+        else:
+            opened[file] = content
+    return members | opened
 
 
 def _silent(_name: str, _ticks: int) -> Callable[[], None]:
@@ -263,13 +265,6 @@ def _input_spec(request: ExportRequest, model: LoadedModel) -> InputSpec:
 
 def _fitted(image: Image, spec: InputSpec) -> Image:
     return placement_of((image.shape[1], image.shape[0]), spec.size_wh, spec.fit).input_from_frame(image)
-
-
-def _engines(content: bytes, model: LoadedModel, upsampling: UpsamplingSpec | None) -> dict[str, Engine]:
-    try:
-        return engines_for_check(content, model, upsampling)
-    except EngineError as error:
-        raise ModelError(f"{model.name}: the fused graph cannot be loaded", str(error)) from error
 
 
 def _samples(pairs: Iterable[tuple[Image, ClassMap]]) -> tuple[tuple[SampleSpec, ...], dict[str, bytes]]:

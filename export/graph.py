@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidseg.runtime.engines.onnxruntime import BATCH_AXIS
+
 if TYPE_CHECKING:
     import onnx
 
@@ -17,16 +19,25 @@ class Graph:
     """A serialized model, parsed, with shapes inferred. Rewriting goes through its methods, which keep the indices.
 
     Args:
-        content: a serialized ONNX model with fixed shapes.
+        content: a serialized ONNX model with fixed shapes; one that takes any number of pictures is seen as if it took
+            one.
 
     Attributes:
         model: the message itself.
+        has_open_batch: it takes any number of pictures, and is serialized so: the first axis of its inputs and outputs
+            is BATCH_AXIS.
     """
 
     def __init__(self, content: bytes) -> None:
         import onnx
 
-        self.model = onnx.shape_inference.infer_shapes(onnx.load_from_string(content), data_prop=True)
+        model = onnx.load_from_string(content)
+        self.has_open_batch = False
+        for first in _first_axes(model):
+            if first.dim_param == BATCH_AXIS:
+                first.dim_value = 1
+                self.has_open_batch = True
+        self.model = onnx.shape_inference.infer_shapes(model, data_prop=True)
         self._weights = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self._values = {
             value.name: value
@@ -130,8 +141,17 @@ class Graph:
         model.graph.node.extend(reversed(kept))
         model.graph.initializer.extend(weights)
         del model.graph.value_info[:]
+        if self.has_open_batch:
+            for first in _first_axes(model):
+                first.dim_param = BATCH_AXIS
         content: bytes = model.SerializeToString(deterministic=True)
         return content
+
+
+def _first_axes(model: onnx.ModelProto) -> list[Any]:
+    """Of the inputs and outputs whose shapes are there."""
+    shapes = [value.type.tensor_type.shape.dim for value in (*model.graph.input, *model.graph.output)]
+    return [dims[0] for dims in shapes if dims]
 
 
 def attribute_of(node: Any, name: str, default: Any = None) -> Any:

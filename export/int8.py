@@ -14,17 +14,25 @@ from vidseg.calibration.gate import Comparison
 from vidseg.calibration.sensitivity import GroupNoise
 from vidseg.calibration.table import CalibrationTable
 from vidseg.export.calibrating import BIAS_FRAMES, bias_corrections, ranges_of, some_of
+from vidseg.export.dla import DLA, groups_for_dla, ranges_document
 from vidseg.export.equalize import equalized
 from vidseg.export.frames import every
 from vidseg.export.graph import Graph
 from vidseg.export.groups import FusionGroup, find_groups, total_macs
-from vidseg.export.half import MAX_SEEN, half_tensors, in_half
+from vidseg.export.half import in_half, large_activations, rounded
 from vidseg.export.lint import lint
 from vidseg.export.lowering import CPU_WEIGHT_QMAX, ONNXRUNTIME, OPENVINO, for_onnxruntime, for_openvino
 from vidseg.export.plan import Plan
-from vidseg.export.qdq import MASTER, QuantizedForm, Ranges
-from vidseg.export.quantized_model import FloatModel, MasterResult, QuantizedModel, TargetResult, named
-from vidseg.export.runner import GraphRunner, Tick, extremes_of
+from vidseg.export.qdq import MASTER, QuantizedForm, Ranges, with_bias_corrections
+from vidseg.export.quantized_model import (
+    DlaResult,
+    FloatModel,
+    MasterResult,
+    QuantizedModel,
+    TargetResult,
+    named,
+)
+from vidseg.export.runner import GraphRunner, Tick
 from vidseg.export.search import WORST, AccuracyGate, Search
 from vidseg.export.timing import families_of, latencies_ms, without_useless
 from vidseg.runtime.engines import Engine
@@ -76,6 +84,7 @@ class Quantizer:
         gate: what candidates have to pass.
         plan: the groups, if they are known already.
         stage: progress.
+        dla: quantize for NVIDIA's DLA too.
     """
 
     model: FloatModel
@@ -84,6 +93,7 @@ class Quantizer:
     gate: AccuracyGate
     plan: Plan | None
     stage: Stage
+    dla: bool = False
 
     def quantize(self, images: StoredFrames) -> QuantizedModel:
         """Find what may be quantized, and write it.
@@ -122,7 +132,9 @@ class Quantizer:
                 chosen, useless = named(candidates, plan.targets.get(engine, ())), {}
             targets.append(self._target(own, chosen, useless, ranges))
             search.tried += own.tried if own is not search else []
-        master, no_master = self._master(graph, accurate, noise, ranges_of(self.table, master_corrections), images)
+        ranges = ranges_of(self.table, master_corrections)
+        master, no_master = self._master(graph, accurate, noise, ranges, images)
+        dla, no_dla = self._for_dla(graph, accurate, noise, ranges) if self.dla else (None, "")
         return QuantizedModel(
             table=self.table,
             groups=groups,
@@ -134,6 +146,8 @@ class Quantizer:
             targets=self._timed(targets, images[0]),
             master=master,
             no_master=no_master,
+            dla=dla,
+            no_dla=no_dla,
         )
 
     def _search(self, graph: Graph, engine: EngineName) -> Search:
@@ -178,16 +192,34 @@ class Quantizer:
         comparison = search.compared(groups, ranges, self.gate, tick)
         if self.gate.faults(comparison):  # a plan made with another budget
             return None, "it loses more than the budget"
-        half = in_half(content, self._large(exact, content, some_of(images, HALF_FRAMES)))
-        half_comparison = self._exact(exact, half)
+        pictures = some_of(images, HALF_FRAMES)
+        tick = self.stage("ranges of float16", len(pictures))
+        half = in_half(content, large_activations(exact, content, pictures, tick))
+        half_comparison = self._exact(exact, rounded(half))
         names = tuple(group.name for group in groups)
         return MasterResult(content, half if half_comparison else None, names, comparison, half_comparison), ""
 
-    def _large(self, runner: GraphRunner, content: bytes, images: Sequence[Image]) -> list[str]:
-        """Activations that come near the end of float16."""
-        tick = self.stage("ranges of float16", len(images))
-        extremes = extremes_of(runner, Graph(content), half_tensors(content), images, tick)
-        return [tensor for tensor, found in extremes.items() if found.amax > MAX_SEEN]
+    def _for_dla(
+        self, graph: Graph, groups: Sequence[FusionGroup], noise: Sequence[GroupNoise], ranges: Ranges
+    ) -> tuple[DlaResult | None, str]:
+        """The graph for DLA, or why there is none."""
+        exact = GraphRunner(self.model.name, "onnxruntime", exact=True)
+        search = Search(exact, graph, self.model.scores, self.model.axis, DLA, lambda content: content)
+        groups = groups_for_dla(graph, groups)
+        if self.plan is None:
+            groups = self._still_accurate(search, noise, groups, ranges)
+        else:
+            groups = named(groups, self.plan.dla or ())
+        if not groups:
+            return None, "no set of INT8 layers keeps the accuracy"
+        tick = self.stage("verifying the graph for DLA", len(self.gate.references))
+        comparison = search.compared(groups, ranges, self.gate, tick)
+        if self.gate.faults(comparison):  # a plan made with another budget
+            return None, "it loses more than the budget"
+        content = with_bias_corrections(graph, groups, ranges)
+        document = ranges_document(graph, groups, ranges)
+        names = tuple(group.name for group in groups)
+        return DlaResult(content, document, search.content(groups, ranges), names, comparison), ""
 
     def _exact(self, runner: GraphRunner, content: bytes) -> Comparison | None:
         """How the graph in float16 does at the gate; None where it fails."""

@@ -20,12 +20,14 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         accurate: names of the groups within the budget.
         targets: names of the groups that are quantized, by engine that INT8 is written for.
         tensorrt: names of the groups that are quantized for TensorRT; none where nothing is written for it.
+        dla: names of the groups that are quantized for DLA; None where nobody asked.
     """
 
     calibration_engine: EngineName
     accurate: tuple[str, ...]
     targets: dict[EngineName, tuple[str, ...]]
     tensorrt: tuple[str, ...]
+    dla: tuple[str, ...] | None = None
 
     def check(self, name: str, groups: Collection[str], engines: Collection[EngineName]) -> None:
         """Check that the plan is of this model, and that it can be followed here.
@@ -38,7 +40,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Raises:
             ConfigurationError: it names other groups or engines.
         """
-        named = {*self.accurate, *self.tensorrt, *(group for some in self.targets.values() for group in some)}
+        named = {
+            *self.accurate,
+            *self.tensorrt,
+            *(self.dla or ()),
+            *(group for some in self.targets.values() for group in some),
+        }
         unknown = sorted(named.difference(groups))
         if unknown:
             got = f"it quantizes {unknown[0]!r}, which is not there"

@@ -41,11 +41,13 @@ class QuantizedForm:
         weight_qmax: largest magnitude of a quantized weight; 63 where a machine's 8-bit sums saturate.
         unsigned: activations as 0..255, with a zero point of 0 where they are never negative, else of 128.
         results: what groups give is quantized too, for engines whose kernels give 8-bit values only.
+        stored: an activation that one node reads quantized is quantized for all that read it: only that is in memory.
     """
 
     weight_qmax: int = QMAX
     unsigned: bool = False
     results: bool = False
+    stored: bool = False
 
 
 MASTER = QuantizedForm()
@@ -73,6 +75,15 @@ def quantize(graph: Graph, groups: Collection[FusionGroup], ranges: Ranges, form
             writer.quantize_group(node, group)
     quantized.replace_nodes(writer.with_pairs())
     return quantized.serialized()
+
+
+def with_bias_corrections(graph: Graph, groups: Collection[FusionGroup], ranges: Ranges) -> bytes:
+    """A copy of a graph in which nothing is quantized, but these groups' biases are corrected as `quantize` does."""
+    corrected = Graph(graph.model.SerializeToString())
+    writer = _Writer(corrected, ranges, MASTER)
+    for group in groups:
+        writer.correct_bias(group)
+    return corrected.serialized()
 
 
 _ENDINGS = ("scale", "zero_point", "quantized", "dequantized", "bias")
@@ -108,12 +119,21 @@ class _Writer:
         if self._form.results and group.result not in self._scores:
             for reader in self._graph.readers(group.result):
                 self._let_read(reader, group.result)
+        self.correct_bias(group)
+
+    def correct_bias(self, group: FusionGroup) -> None:
+        """Add what rounding takes off a group's output to its bias."""
         correction = self._ranges.bias_correction.get(group.name)
-        if correction is not None:
+        node = self._graph.producer(group.name)
+        if correction is not None and node is not None:
             self._correct_bias(node, correction)
 
     def with_pairs(self) -> list[Any]:
         """All nodes: weights first, each pair right behind what makes its activation."""
+        if self._form.stored:
+            for tensor in list(self._pairs):
+                for reader in self._graph.readers(tensor):
+                    self._let_read(reader, tensor)
         nodes: list[Any] = list(self._weights.values())
         for value in self._graph.model.graph.input:
             nodes += self._pairs.get(value.name, [])

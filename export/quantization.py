@@ -57,6 +57,7 @@ class QuantizationRequest:
             of `frames_uri` are held out.
         budget: what may be lost.
         plan: which groups to quantize, recorded by an export before; None to find out.
+        dla: quantize for NVIDIA's DLA too, whose graph and ranges are files of their own.
         compute_capabilities: to compile for with TensorRT-RTX, 86 for 8.6, so that its plans can be audited.
         cache: folder for finished calibration tables, so that an interrupted export goes on; None for none.
     """
@@ -69,6 +70,7 @@ class QuantizationRequest:
     ignore: int = 255
     budget: Budget = field(default_factory=Budget)
     plan: Plan | None = None
+    dla: bool = False
     compute_capabilities: tuple[int, ...] = ()
     cache: Path | None = None
 
@@ -79,6 +81,9 @@ class QuantizationRequest:
             raise UsageError(
                 "labelled pictures need both folders", "one of them", "Give --verify-images and --verify-labels."
             )
+        if self.dla and self.plan is not None and self.plan.dla is None:
+            do = "Export with --dla and without --plan, and take that plan."
+            raise UsageError("the plan names no layers for DLA", "one that was recorded without --dla", do)
         if self.compute_capabilities:
             RtxOptions(compute_capabilities=self.compute_capabilities)  # refuses those that there are not
 
@@ -204,7 +209,7 @@ class BundleQuantizer:
             frames = self._choose(found, runner, graph, groups, labelled)
             table = self._table(runner, graph, groups, frames, cache)
             gate = self._gate(runner, frames, labelled)
-            quantizer = Quantizer(self.model, runner, table, gate, request.plan, self.stage)
+            quantizer = Quantizer(self.model, runner, table, gate, request.plan, self.stage, request.dla)
             quantized = quantizer.quantize(frames.calibration)
             facts = _facts(frames, labelled)
             shown = [target.comparison for target in quantized.targets if target.groups]
@@ -216,6 +221,7 @@ class BundleQuantizer:
             accurate=quantized.accurate,
             targets={target.engine: target.groups for target in quantized.targets if target.ships},
             tensorrt=quantized.master.groups if quantized.master else (),
+            dla=(quantized.dla.groups if quantized.dla else ()) if request.dla else None,
         )
         members[TABLE] = table_json(table)
         compiled = self._compiled(quantized)

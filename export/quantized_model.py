@@ -118,6 +118,25 @@ class MasterResult:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DlaResult:
+    """The graph for NVIDIA's DLA: float32, without Q/DQ.
+
+    Attributes:
+        content: the graph.
+        ranges: of its activations, a document of `vidseg.export.dla`.
+        simulated: what comes of both, with Q/DQ.
+        groups: names of the groups that are to be quantized.
+        comparison: of the simulation, in exact arithmetic.
+    """
+
+    content: bytes
+    ranges: bytes
+    simulated: bytes
+    groups: tuple[str, ...]
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class QuantizedModel:
     """All that quantizing gave.
 
@@ -132,6 +151,8 @@ class QuantizedModel:
         targets: by engine.
         master: for TensorRT; None where there is none.
         no_master: why; empty where there is one.
+        dla: for DLA; None where there is none.
+        no_dla: why; empty where there is one, and where nobody asked.
     """
 
     table: CalibrationTable
@@ -144,6 +165,8 @@ class QuantizedModel:
     targets: Sequence[TargetResult]
     master: MasterResult | None
     no_master: str
+    dla: DlaResult | None = None
+    no_dla: str = ""
 
     def share_of_macs(self, names: Sequence[str]) -> float:
         """Share of the network's multiply-adds that these groups do."""

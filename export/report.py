@@ -11,7 +11,7 @@ import msgspec
 
 from vidseg.calibration.gate import Comparison, worst_class
 from vidseg.export.quantization import Quantization
-from vidseg.export.quantized_model import TargetResult
+from vidseg.export.quantized_model import DlaResult, MasterResult, TargetResult
 from vidseg.runtime.engines.candidates import machine_fingerprint
 
 
@@ -31,6 +31,7 @@ def report_document(found: Quantization) -> dict[str, Any]:
         "float": _comparison(gate.float_result),
         "targets": {target.engine: _target(found, target) for target in model.targets},
         "tensorrt": _master(found),
+        "dla": _dla(found),
         "candidates": [{"groups": count, "faults": lines} for count, lines in model.tried],
         "groups": _groups(found),
         "tensorrt_rtx": found.compiled,
@@ -55,6 +56,8 @@ def report_lines(found: Quantization) -> list[str]:
         if target.groups:
             times += f", INT8 {target.fastest_ms('int8'):.1f} ms, {loss}"
         lines.append(f"{target.engine}: {times}; {state}")
+    if found.model.no_dla:
+        lines.append(f"DLA: not written: {found.model.no_dla}")
     for plan in found.compiled.get("plans", ()):
         what = "this version's log cannot be audited" if plan["audit"] is None else plan["summary"]
         lines.append(f"TensorRT-RTX: plan of {plan['plan_bytes'] / 2**20:.1f} MiB. {what}")
@@ -117,15 +120,24 @@ def _master(found: Quantization) -> dict[str, Any]:
     master = found.model.master
     if master is None:
         return {"written": False, "reason": found.model.no_master}
-    share = round(found.model.share_of_macs(master.groups), 4)
     half = None if master.half_comparison is None else _comparison(master.half_comparison)
+    return {**_written(found, master), "fp16": half}
+
+
+def _dla(found: Quantization) -> dict[str, Any] | None:
+    """None where nobody asked."""
+    if found.model.no_dla:
+        return {"written": False, "reason": found.model.no_dla}
+    return None if found.model.dla is None else _written(found, found.model.dla)
+
+
+def _written(found: Quantization, result: MasterResult | DlaResult) -> dict[str, Any]:
     return {
         "written": True,
         "reason": None,
-        "int8_share_of_macs": share,
-        "groups": len(master.groups),
-        **_comparison(master.comparison),
-        "fp16": half,
+        "int8_share_of_macs": round(found.model.share_of_macs(result.groups), 4),
+        "groups": len(result.groups),
+        **_comparison(result.comparison),
     }
 
 

@@ -102,15 +102,22 @@ def _targets(document: dict[str, Any]) -> str:
 
 def _exact_rows(document: dict[str, Any]) -> list[list[str]]:
     """The graphs for TensorRT, which is not here: accuracy without latency."""
-    master = document["tensorrt"]
-    if not master["written"]:
-        return [["TensorRT", *"––––––––", f"not written: {master['reason']}"]]
-    share, half = f"{master['int8_share_of_macs']:.1%}", master["fp16"]
-    written = "written; in exact arithmetic"
-    rows = [["TensorRT", share, *"––––", *_accuracy(master, document), written]]
-    if half is None:
-        return [*rows, ["TensorRT, float16", *"––––––––", "not written: loses more than the budget"]]
-    return [*rows, ["TensorRT, float16", share, *"––––", *_accuracy(half, document), written]]
+    master, dla = document["tensorrt"], document["dla"]
+    results = {"TensorRT": master}
+    if master["written"]:
+        half = master["fp16"]
+        refused = {"written": False, "reason": "loses more than the budget"}
+        results["TensorRT, float16"] = refused if half is None else {**master, **half}
+    if dla is not None:
+        results["TensorRT, DLA"] = dla
+    return [[name, *_exact_cells(found, document)] for name, found in results.items()]
+
+
+def _exact_cells(found: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    if not found["written"]:
+        return [*"––––––––", f"not written: {found['reason']}"]
+    share = f"{found['int8_share_of_macs']:.1%}"
+    return [share, *"––––", *_accuracy(found, document), "written; in exact arithmetic"]
 
 
 def _accuracy(found: dict[str, Any], document: dict[str, Any]) -> list[str]:
@@ -128,6 +135,8 @@ def _classes(document: dict[str, Any]) -> str:
     columns |= {f"INT8 {engine}": found["iou"] for engine, found in document["targets"].items() if found["groups"]}
     if document["tensorrt"]["written"]:
         columns["INT8 TensorRT"] = document["tensorrt"]["iou"]
+    if document["dla"] is not None and document["dla"]["written"]:
+        columns["INT8 DLA"] = document["dla"]["iou"]
     rows = [
         [name, *(_iou(values[number]) for values in columns.values())]
         for number, name in enumerate(document["classes"])

@@ -49,12 +49,14 @@ class RtxOptions:
         name: of the model, for messages.
         compute_capabilities: of the GPUs to compile for, one plan each; 86 is 8.6.
         outputs: names of the outputs that are wanted; the rest of the graph is left out.
+        max_batch: pictures that a plan takes at once, where the graph takes any number.
         timeout_s: for all plans together; the largest model tried took 3 s a plan.
     """
 
     name: str = "model"
     compute_capabilities: tuple[int, ...] = COMPUTE_CAPABILITIES
     outputs: tuple[str, ...] = (CLASS_MAP,)
+    max_batch: int = 1
     timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
@@ -126,8 +128,8 @@ def build_rtx(model: bytes, options: RtxOptions | None = None) -> RtxBuild:
     """Parse and compile a graph with TensorRT-RTX, strongly typed, in a process of its own.
 
     Args:
-        model: a serialized ONNX graph with fixed shapes. A float32 graph computes in float32 (TF32 where the GPU has
-            it): for FP16 give one in float16.
+        model: a serialized ONNX graph; only its batch may be open. A float32 graph computes in float32 (TF32 where the
+            GPU has it): for FP16 give one in float16.
         options: see `RtxOptions`.
 
     Raises:
@@ -193,7 +195,7 @@ def _weights_of(graph: Graph, inputs: list[str]) -> int:
 
 
 def _compiled(content: bytes, options: RtxOptions) -> Outcome:
-    numbers = [str(number) for number in options.compute_capabilities]
+    numbers = [str(number) for number in (options.max_batch, *options.compute_capabilities)]
     with TemporaryDirectory(prefix="vidseg-rtx-") as folder:
         (Path(folder) / MODEL).write_bytes(content)
         try:

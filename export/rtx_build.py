@@ -1,4 +1,4 @@
-"""NVIDIA's compiler, in a process of its own: `python -m vidseg.export.rtx_build FOLDER COMPUTE_CAPABILITY..`
+"""NVIDIA's compiler, in a process of its own: `python -m vidseg.export.rtx_build FOLDER MAX_BATCH COMPUTE_CAPABILITY..`
 
 It is a large binary library that can end its process in ways that no `except` sees, so it never runs in ours. Reads
 `model.onnx` of the folder and writes `outcome.json` there. It parses and compiles on the CPU; a GPU is not needed, and
@@ -58,8 +58,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_bytes: int
 
 
-def compile_model(model: bytes, compute_capabilities: list[int]) -> Outcome:
-    """Parse a serialized ONNX model as a strongly typed network, and compile it for each compute capability."""
+def compile_model(model: bytes, max_batch: int, compute_capabilities: list[int]) -> Outcome:
+    """Parse a serialized ONNX model as a strongly typed network, and compile it for each compute capability.
+
+    Where its first axis is open, a plan takes 1 to `max_batch` pictures, and is best for one.
+    """
     compiler: Any = importlib.import_module(COMPILER)
     messages: list[tuple[str, str]] = []
 
@@ -78,7 +81,7 @@ def compile_model(model: bytes, compute_capabilities: list[int]) -> Outcome:
     if parser.parse(model):
         for number in compute_capabilities:
             messages.clear()
-            compilations.append(_compile(compiler, builder, network, number, messages))
+            compilations.append(_compile(compiler, builder, network, (number, max_batch), messages))
     else:
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         refusals = [Refusal(error.node_name(), error.desc()) for error in errors]
@@ -91,12 +94,18 @@ def compile_model(model: bytes, compute_capabilities: list[int]) -> Outcome:
 
 
 def _compile(
-    compiler: Any, builder: Any, network: Any, compute_capability: int, messages: list[tuple[str, str]]
+    compiler: Any, builder: Any, network: Any, target: tuple[int, int], messages: list[tuple[str, str]]
 ) -> Compilation:
+    compute_capability, max_batch = target
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(compiler.ComputeCapability, f"SM{compute_capability}"), 0)
     config.profiling_verbosity = compiler.ProfilingVerbosity.DETAILED
+    image = network.get_input(0)
+    if image.shape[0] == -1:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(image.name, *((pictures, *image.shape[1:]) for pictures in (1, 1, max_batch)))
+        config.add_optimization_profile(profile)
     started = perf_counter()
     plan = builder.build_serialized_network(network, config)
     build_s = perf_counter() - started
@@ -115,7 +124,8 @@ def _compile(
 def main() -> None:
     """Do what the command line says, then leave without running the library's destructors, which have crashed."""
     folder, *numbers = sys.argv[1:]
-    outcome = compile_model((Path(folder) / MODEL).read_bytes(), [int(number) for number in numbers])
+    max_batch, *compute_capabilities = map(int, numbers)
+    outcome = compile_model((Path(folder) / MODEL).read_bytes(), max_batch, compute_capabilities)
     (Path(folder) / OUTCOME).write_bytes(msgspec.json.encode(outcome))
     sys.stdout.flush()
     sys.stderr.flush()

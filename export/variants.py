@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from vidseg.calibration.gate import Comparison
-from vidseg.export.quantized_model import FloatModel, QuantizedModel, TargetResult
-from vidseg.runtime.engines import predict
+from vidseg.export.half import rounded
+from vidseg.export.quantized_model import FloatModel, QuantizedModel
+from vidseg.export.runner import GraphRunner
+from vidseg.runtime.engines import Engine, predict
+from vidseg.runtime.engines.opening import open_graph
 from vidseg.runtime.frame import ClassMap, Image
 from vidseg.runtime.manifest import AccuracySpec, UpsamplingSpec, VariantSpec
 
@@ -35,17 +38,20 @@ def quantized_variants(
             file = f"int8-{target.engine}.onnx"
             members[file] = target.content
             for ending, upsampling in model.forms().items():
-                accuracy = _accuracy(target.comparison, _agreement(model, target, upsampling, samples))
+                opener = model.opener(target.content, target.engine, upsampling)
+                accuracy = _accuracy(target.comparison, _agreement(opener, samples))
                 name = f"int8-{target.engine}{ending}"
                 specs.append(_variant(name, file, target.engine, {target.engine: accuracy}, upsampling))
-    master = quantized.master
+    master, dla = quantized.master, quantized.dla
     if master is not None:
-        specs.append(_variant("int8", "int8.onnx", "tensorrt", {EXACT: _accuracy(master.comparison)}))
+        specs.append(_for_tensorrt(model, "int8", master.content, master.comparison, samples))
         members["int8.onnx"] = master.content
         if master.half is not None and master.half_comparison is not None:
-            accuracy = _accuracy(master.half_comparison)
-            specs.append(_variant("int8-fp16", "int8-fp16.onnx", "tensorrt", {EXACT: accuracy}))
+            specs.append(_for_tensorrt(model, "int8-fp16", rounded(master.half), master.half_comparison, samples))
             members["int8-fp16.onnx"] = master.half
+    if dla is not None:
+        specs.append(_for_tensorrt(model, "int8-ranges", dla.simulated, dla.comparison, samples))
+        members |= {"int8-ranges.onnx": dla.content, "int8-ranges.json": dla.ranges}
     return tuple(specs), members
 
 
@@ -57,11 +63,16 @@ def _variant(
     )
 
 
-def _agreement(
-    model: FloatModel, target: TargetResult, upsampling: UpsamplingSpec | None, samples: Samples
-) -> float | None:
+def _for_tensorrt(model: FloatModel, name: str, judged: bytes, comparison: Comparison, samples: Samples) -> VariantSpec:
+    """A variant for a device that is not here; what was judged is computed as it is written."""
+    runner = GraphRunner(model.name, "onnxruntime", exact=True)
+    agreement = _agreement(lambda: open_graph(judged, runner.engine, runner.options()), samples)
+    return _variant(name, f"{name}.onnx", "tensorrt", {EXACT: _accuracy(comparison, agreement)})
+
+
+def _agreement(opener: Callable[[], Engine], samples: Samples) -> float | None:
     """Share of the samples' pixels that get their class; None without samples."""
-    with model.opener(target.content, target.engine, upsampling)() as engine:
+    with opener() as engine:
         equal = [float((predict(engine, image).class_map == wanted).mean()) for image, wanted in samples]
     return float(np.mean(equal)) if equal else None
 

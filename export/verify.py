@@ -93,6 +93,16 @@ def engines_for_check(content: bytes, model: LoadedModel, upsampling: Upsampling
     return engines
 
 
+def agreement_of(engine: Engine, images: Sequence[Image], wanted: Sequence[ClassMap]) -> float:
+    """Share of the pixels of images at the input's size that get the class that they should, 0..1.
+
+    Raises:
+        EngineError: inference failed.
+    """
+    pairs = zip(images, wanted, strict=True)
+    return float(np.mean([(predict(engine, image).class_map == class_map).mean() for image, class_map in pairs]))
+
+
 def check_agreement(
     wanted: Sequence[ClassMap], engines: dict[str, Engine], images: Sequence[Image], name: str
 ) -> dict[str, AccuracySpec]:

@@ -12,6 +12,9 @@ from vidseg.runtime.decoding import Outputs
 from vidseg.runtime.engines.graph import INPUT, GraphEngine, GraphOptions
 from vidseg.runtime.errors import EngineError
 
+BATCH_AXIS = "batch"
+"""Name of the first axis of a graph's input and outputs, where it takes any number of pictures."""
+
 
 def import_onnxruntime() -> Any:
     """The library, without its telemetry: it would keep a device's number in the user's home and send events."""
@@ -43,6 +46,7 @@ class OnnxRuntimeEngine(GraphEngine):
         settings.log_severity_level = 4
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        settings.add_free_dimension_override_by_name(BATCH_AXIS, 1)  # known sizes are folded and planned for
         if options.exact:
             settings.add_session_config_entry("session.disable_quant_qdq", "1")
         if options.threads is not None:

@@ -52,6 +52,8 @@ class OpenVinoEngine(GraphEngine):
             {port.any_name: _dtype(port) for port in graph.outputs},
         )
         try:
+            if graph.is_dynamic():
+                graph.reshape({INPUT: self._shape})  # known sizes are folded and planned for
             for result in graph.get_results():
                 if result.output(0).any_name not in self._options.fetch:
                     graph.remove_result(result)

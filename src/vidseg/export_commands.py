@@ -15,6 +15,7 @@ import typer
 from vidseg.export_options import (
     CalibFramesOption,
     CalibOption,
+    DlaOption,
     FramesOption,
     LabelsOption,
     MaxClassDropOption,
@@ -70,6 +71,7 @@ def export(
     max_class_drop: MaxClassDropOption = None,
     max_disagreement: MaxDisagreementOption = None,
     plan: PlanOption = None,
+    dla: DlaOption = False,
     rtx: RtxOption = None,
 ) -> None:
     """Make a bundle of an ONNX or PyTorch model, and check it against the original pixel by pixel."""
@@ -83,13 +85,14 @@ def export(
     check_int8_options(
         {"--calib": calib, "--calib-frames": calib_frames, "--verify-images": verify_images,
          "--verify-labels": verify_labels, "--verify-map": verify_map, "--verify-ignore": verify_ignore,
-         **{f"--{name.replace('_', '-')}": value for name, value in budgets.items()}, "--plan": plan, "--rtx": rtx}
+         **{f"--{name.replace('_', '-')}": value for name, value in budgets.items()}, "--plan": plan, "--rtx": rtx,
+         "--dla": dla or None}
     )  # fmt: skip
     quantization = None
     if calib is not None:
         quantization = QuantizationRequest(
             frames_uri=calib, images=verify_images, labels=verify_labels, mapping=verify_map,
-            plan=None if plan is None else read_plan(plan), cache=user_cache_folder(os.environ),
+            plan=None if plan is None else read_plan(plan), dla=dla, cache=user_cache_folder(os.environ),
             budget=Budget(**without_none(**budgets)), compute_capabilities=capabilities_of(rtx or ""),
             **without_none(frames=calib_frames, ignore=verify_ignore),
         )  # fmt: skip

@@ -76,6 +76,10 @@ PlanOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="report.json of an export before: quantize the same layers, without searching."),
 ]
+DlaOption = Annotated[
+    bool,
+    typer.Option("--dla", help="Write INT8 for NVIDIA's DLA too: a float graph, and ranges beside it."),
+]
 RtxOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Compute capabilities to compile for with TensorRT-RTX, as 86,120: audits the plans."),

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from tests.export.models import ModelSpec, build_model, write_model
 from tests.tiny_models import tiny_model
 from vidseg.export.exporter import ExportRequest, export_model
+from vidseg.export.graph import Graph
 from vidseg.export.head import find_head
 from vidseg.export.model import load_model
 from vidseg.export.verify import OriginalModel, check_agreement
@@ -88,19 +89,22 @@ def test_every_head_and_layout_gives_the_originals_classes(request_for: ExportRe
     )
     report = export_model(request)
     is_cut = spec.stride > 1 and spec.head != "sigmoid"
-    assert list(report.accuracy) == (["float", "float-cut"] if is_cut else ["float"])
-    for accuracy in report.accuracy.values():
-        assert accuracy.keys() == {"onnxruntime", "openvino"}
-        assert min(engine.agreement for engine in accuracy.values()) >= 0.9995
+    floats = ["float", "float-cut"] if is_cut else ["float"]
+    assert list(report.accuracy) == [*floats, "fp16"]
+    for name, accuracy in report.accuracy.items():
+        assert accuracy.keys() == ({"exact"} if name == "fp16" else {"onnxruntime", "openvino"})
+        assert min(engine.agreement for engine in accuracy.values()) >= (0.999 if name == "fp16" else 0.9995)
     bundle = open_bundle(request.out)
     model = onnx.load_from_string(bundle.members["model.onnx"])
     assert model.ir_version <= 8
     assert 13 <= model.opset_import[0].version <= 17
     assert [value.name for value in model.graph.input] == ["image"]
     assert [node.op_type for node in model.graph.node if "image" in node.input] == ["Cast"]
+    for content in (bundle.members["model.onnx"], bundle.members["fp16.onnx"]):
+        assert Graph(content).has_open_batch
     for image, class_map in bundle.samples():
         names: tuple[EngineName, ...] = ("onnxruntime", "openvino")
-        for engine_name, variant in itertools.product(names, report.accuracy):
+        for engine_name, variant in itertools.product(names, floats):
             with open_engine(bundle, engine_name, variant, confidence=True) as engine:
                 prediction = predict(engine, image)
             assert (prediction.class_map == class_map).mean() > 0.999
@@ -199,7 +203,7 @@ def test_the_bundle_tells_what_it_was_made_of(request_for: ExportRequest) -> Non
 
 def test_without_samples_no_picture_is_kept(request_for: ExportRequest) -> None:
     export_model(replace(request_for, samples=False))
-    assert list(open_bundle(request_for.out).members) == ["model.onnx"]
+    assert set(open_bundle(request_for.out).members) == {"model.onnx", "fp16.onnx"}
 
 
 def test_an_output_is_chosen_by_name(request_for: ExportRequest) -> None:

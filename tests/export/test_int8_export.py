@@ -19,13 +19,14 @@ from vidseg.calibration.gate import Budget
 from vidseg.calibration.table import parse_table
 from vidseg.export import rtx
 from vidseg.export.exporter import ExportRequest, export_model
+from vidseg.export.graph import Graph
 from vidseg.export.lint import lint, quantized_products
 from vidseg.export.plan import read_plan
 from vidseg.export.quantization import QuantizationRequest
 from vidseg.export.rtx import RtxOptions, build_rtx
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.engines import predict
-from vidseg.runtime.engines.candidates import candidates_of, min_agreement, sample_agreement
+from vidseg.runtime.engines.candidates import Candidate, candidates_of, min_agreement, sample_agreement
 from vidseg.runtime.errors import ConfigurationError, UsageError
 from vidseg.runtime.sources.street.render import Street
 
@@ -47,7 +48,7 @@ def request_for(folder: Path) -> ExportRequest:
         model=folder / "model.onnx",
         out=folder / "model.vidseg",
         labels=str(folder / "names.txt"),
-        quantization=QuantizationRequest(frames_uri=CALIB, frames=12, cache=folder / "cache"),
+        quantization=QuantizationRequest(frames_uri=CALIB, frames=12, dla=True, cache=folder / "cache"),
     )
 
 
@@ -72,7 +73,7 @@ def test_what_is_written_keeps_the_budget_and_gains(bundle: Bundle) -> None:
         assert min(times["int8"], times["int8-cut"]) < min(times["float"], times["float-cut"])
     assert report["verdict"] == ("float" if not written else report["verdict"])
     names = {variant.name for variant in bundle.manifest.variants}
-    assert names >= {"float", "float-cut", "int8", "int8-fp16"}
+    assert names >= {"float", "float-cut", "int8", "int8-fp16", "int8-ranges"}
     assert {name for name in names if name.startswith("int8-o")} == {
         f"int8-{engine}{ending}" for engine in written for ending in ("", "-cut")
     }
@@ -93,6 +94,11 @@ def test_the_graph_for_tensorrt_obeys_every_rule_and_is_judged_in_exact_arithmet
     accuracy = bundle.variant("int8").accuracy["exact"]
     assert accuracy.disagreement is not None
     assert accuracy.disagreement <= 0.005
+    for name in ("int8", "int8-fp16"):  # what a device has to reproduce of the samples, nearly
+        samples = bundle.variant(name).accuracy["exact"].samples
+        assert samples is not None
+        assert samples > 0.9
+        assert min_agreement(bundle, Candidate("tensorrt", name)) == pytest.approx(samples - 0.01)
 
 
 def test_nvidias_compiler_takes_both_graphs_and_runs_their_convolutions_in_int8(bundle: Bundle) -> None:
@@ -103,6 +109,42 @@ def test_nvidias_compiler_takes_both_graphs_and_runs_their_convolutions_in_int8(
         audit = build.plans[0].audit
         assert audit is not None
         assert sum(one.data_type == "int8" for one in audit.convolutions.values()) == wanted
+
+
+def test_every_graph_for_tensorrt_takes_batches_and_tells_a_device_what_to_expect(bundle: Bundle) -> None:
+    files = {variant.file for variant in bundle.manifest.variants if "tensorrt" in variant.targets}
+    assert files >= {"model.onnx", "int8.onnx", "int8-fp16.onnx", "int8-ranges.onnx"}
+    assert all(Graph(bundle.members[file]).has_open_batch for file in files)
+    for name in ("int8", "int8-fp16", "int8-ranges"):  # a device reproduces of the samples what was reproduced here
+        agreement = bundle.variant(name).accuracy["exact"].samples
+        assert agreement is not None
+        assert 0.95 < agreement < 1
+    assert bundle.variant("float").targets == ("onnxruntime", "openvino", "tensorrt")
+    assert bundle.variant("float-cut").targets == ("onnxruntime", "openvino")
+
+
+def test_the_graph_for_dla_is_float_and_its_ranges_are_of_its_tensors(bundle: Bundle) -> None:
+    content = bundle.members["int8-ranges.onnx"]
+    assert quantized_products(content)[0] == 0
+    document = json.loads(bundle.members["int8-ranges.json"])
+    assert document["format"] == 1
+    named = [*document["ranges"], *document["float"]]
+    made = {name for node in Graph(content).nodes for name in node.output}
+    assert named
+    assert made >= set(named)
+    assert "c2" not in document["float"]  # depthwise: DLA computes it, the other graphs for TensorRT have it float
+    accuracy = bundle.variant("int8-ranges").accuracy["exact"]
+    assert accuracy.disagreement is not None
+    assert accuracy.disagreement <= 0.005
+    assert _report(bundle)["dla"]["written"]
+
+
+def test_a_plan_without_layers_for_dla_is_refused_before_any_work(bundle: Bundle, folder: Path) -> None:
+    document = _report(bundle)
+    document["plan"]["dla"] = None
+    (folder / "old.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match=r"names no layers for DLA.*without --plan"):
+        QuantizationRequest(frames_uri=CALIB, dla=True, plan=read_plan(folder / "old.json"))
 
 
 def test_the_report_says_where_everything_comes_from(bundle: Bundle) -> None:
@@ -132,8 +174,8 @@ def test_a_recorded_plan_gives_the_same_bytes(bundle: Bundle, request_for: Expor
     repeated = open_bundle(again.out)
     graphs = {name for name in bundle.members if name.endswith(".onnx")}
     assert graphs == {name for name in repeated.members if name.endswith(".onnx")}
-    assert graphs >= {"model.onnx", "int8.onnx", "int8-fp16.onnx"}
-    for name in [*graphs, "calibration.json"]:
+    assert graphs >= {"model.onnx", "int8.onnx", "int8-fp16.onnx", "int8-ranges.onnx"}
+    for name in [*graphs, "int8-ranges.json", "calibration.json"]:
         assert repeated.members[name] == bundle.members[name], name
 
 

@@ -26,7 +26,14 @@ PLAN = Plan(
 
 
 @given(
-    st.builds(Plan, calibration_engine=engines, accurate=names, targets=st.dictionaries(engines, names), tensorrt=names)
+    st.builds(
+        Plan,
+        calibration_engine=engines,
+        accurate=names,
+        targets=st.dictionaries(engines, names),
+        tensorrt=names,
+        dla=st.none() | names,
+    )
 )
 def test_a_plan_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> None:
     path = tmp_path_factory.getbasetemp() / "plan.json"
@@ -43,6 +50,15 @@ def test_a_plan_of_another_model_or_for_engines_that_are_not_here_is_refused() -
         PLAN.check("model", ["a"], here)
     with pytest.raises(ConfigurationError, match=r"not installed.*openvino"):
         PLAN.check("model", ["a", "b"], ["onnxruntime"])
+    with pytest.raises(ConfigurationError, match=r"of another model.*'d'"):
+        msgspec.structs.replace(PLAN, dla=("a", "d")).check("model", ["a", "b"], here)
+
+
+def test_a_plan_from_before_there_was_dla_is_read(tmp_path: Path) -> None:
+    document = msgspec.to_builtins(PLAN)
+    del document["dla"]
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    assert read_plan(tmp_path / "plan.json") == PLAN
 
 
 def plain(**changes: Any) -> str:

@@ -25,7 +25,7 @@ from vidseg.export.groups import find_groups
 from vidseg.export.plan import Plan
 from vidseg.export.qdq import quantize
 from vidseg.export.quantization import Quantization
-from vidseg.export.quantized_model import FloatModel, MasterResult, QuantizedModel, TargetResult
+from vidseg.export.quantized_model import DlaResult, FloatModel, MasterResult, QuantizedModel, TargetResult
 from vidseg.export.references import float_references
 from vidseg.export.report import report_document, report_lines
 from vidseg.export.report_page import report_page
@@ -188,6 +188,21 @@ def test_the_variants_on_the_page_are_those_of_the_document(labelled: bool) -> N
         assert row["Other class where float is sure"] == f"{facts['disagreement']:.3%}"
         mean = f"{facts['mean_iou']:.4f} for {document['float']['mean_iou']:.4f}" if labelled else "–"
         assert row["Mean IoU"] == mean
+
+
+def test_the_graph_for_dla_is_reported_where_somebody_asked_for_it() -> None:
+    found = with_labels(measured())
+    assert document_of(found)["dla"] is None
+    master = found.model.master
+    assert master is not None
+    dla = DlaResult(b"", b"", b"", master.groups, master.comparison)
+    page = Page(page_of(replace(found, model=replace(found.model, dla=dla))))
+    assert page.rows("Variants")["TensorRT, DLA"] == page.rows("Variants")["TensorRT"]
+    assert set(page.rows("IoU by class")["road"]) >= {"INT8 TensorRT", "INT8 DLA"}
+    refused = replace(found, model=replace(found.model, no_dla="it loses more than the budget"))
+    assert "DLA: not written: it loses more than the budget" in report_lines(refused)
+    row = Page(page_of(refused)).rows("Variants")["TensorRT, DLA"]
+    assert row["Outcome"] == "not written: it loses more than the budget"
 
 
 def test_the_layers_on_the_page_are_those_of_the_document() -> None:
