@@ -1,4 +1,4 @@
-"""The folder for what can be found out again: choices of engines, later compiled plans."""
+"""The folder for what can be found out again: choices of engines, plans."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def user_cache_folder(environment: Mapping[str, str]) -> Path:
     given = environment.get("XDG_CACHE_HOME", "")
     base = Path(given) if given.startswith("/") else Path(environment.get("HOME") or "/tmp") / ".cache"  # noqa: S108
     return base / "vidseg"
+
+
+def plans_folder(environment: Mapping[str, str]) -> Path:
+    """Where plans for the GPU are kept."""
+    return user_cache_folder(environment) / "plans"
 
 
 def private_folder(path: Path) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidseg.runtime.errors import EngineError
-from vidseg.runtime.frame import ClassMap
+from vidseg.runtime.frame import ClassMap, Image
 from vidseg.runtime.manifest import UpsamplingSpec
 from vidseg.runtime.upsampling import Scores, SparseUpsampler
 
@@ -21,6 +21,9 @@ SCORES = "scores"
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 """Arrays by the name of the output. A ticket's have the batch as first axis, a decoder's do not."""
 
+BLENDED = "blended"
+"""The output of engines that draw: (H, W, 3) uint8 BGR at the frame's size. A ticket's is an array of such arrays."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
@@ -29,10 +32,12 @@ class Prediction:
     Attributes:
         class_map: (h, w) uint8.
         confidence: (h, w) uint8, 0..255; None where nobody asked.
+        blended: (H, W, 3) uint8 BGR, the frame with the classes' colours over it; None where the engine does not draw.
     """
 
     class_map: ClassMap
     confidence: NDArray[np.uint8] | None = None
+    blended: Image | None = None
 
 
 Decoder: TypeAlias = Callable[[Outputs], Prediction]
@@ -41,7 +46,7 @@ Decoder: TypeAlias = Callable[[Outputs], Prediction]
 
 def decode_class_map(outputs: Outputs) -> Prediction:
     """Outputs of a graph that ends in class ids."""
-    return Prediction(outputs[CLASS_MAP], outputs.get(CONFIDENCE))
+    return Prediction(outputs[CLASS_MAP], outputs.get(CONFIDENCE), outputs.get(BLENDED))
 
 
 class ScoresDecoder:

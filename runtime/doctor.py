@@ -7,32 +7,26 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from vidseg.runtime.cache import private_folder, user_cache_folder
 from vidseg.runtime.engines.candidates import Candidate, cpu_model, installed_engines, sample_agreement
-from vidseg.runtime.errors import VidsegError
+from vidseg.runtime.finding import Finding, finding_of
+from vidseg.runtime.nvidia import nvidia_findings
 
-Verdict: TypeAlias = Literal["ok", "missing", "broken"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report. `missing` is something optional; `broken` has to be mended."""
-
-    subject: str
-    verdict: Verdict
-    text: str
+ROOT = Path("/")
 
 
-def examine(environment: Mapping[str, str]) -> list[Finding]:
-    """Look at everything; takes a second or two, and changes nothing but the cache folder.
+def examine(environment: Mapping[str, str], root: Path = ROOT) -> list[Finding]:
+    """Look at everything; takes a few seconds, and changes nothing but the cache folder.
 
     Args:
         environment: for the place of the cache folder, as `os.environ`.
+        root: of the file system, for what a Jetson says of itself.
     """
     checks: dict[str, Callable[[], Finding | str]] = {
         "vidseg": lambda: f"{version('vidseg')}, Python {platform.python_version()} in {sys.prefix}",
@@ -46,25 +40,22 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
         "onnxruntime": lambda: _demo(Candidate("onnxruntime", "float")),
         "openvino": lambda: _demo(Candidate("openvino", "float")),
     }
-    return [_finding(subject, check) for subject, check in checks.items()]
+    return [*(finding_of(subject, check) for subject, check in checks.items()), *nvidia_findings(environment, root)]
 
 
 def doctor_text(findings: list[Finding]) -> str:
-    """A line for each finding."""
-    return "\n".join(f"{finding.verdict:<8} {finding.subject:<12} {finding.text}" for finding in findings)
+    """A line for each finding, and one for what to do about it."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.verdict:<8} {finding.subject:<12} {finding.text}")
+        if finding.fix:
+            lines.append(f"{'':<21} -> {finding.fix}")
+    return "\n".join(lines)
 
 
 def doctor_document(findings: list[Finding]) -> list[dict[str, Any]]:
     """The same as plain values for JSON."""
     return [asdict(finding) for finding in findings]
-
-
-def _finding(subject: str, check: Callable[[], Finding | str]) -> Finding:
-    try:
-        found = check()
-    except (VidsegError, ImportError, PackageNotFoundError, OSError) as error:
-        return Finding(subject, "broken", str(error))
-    return found if isinstance(found, Finding) else Finding(subject, "ok", found)
 
 
 def _machine() -> str:
@@ -83,28 +74,37 @@ def _video() -> Finding:
     from vidseg.runtime.sinks.mp4 import available_encoder
 
     encoder, _ = available_encoder()
-    verdict: Verdict = "ok" if encoder == "libx264" else "missing"
-    return Finding("video", verdict, f"PyAV {version('av')}, records with {encoder}")
+    text = f"PyAV {version('av')}, records with {encoder}"
+    if encoder == "libx264":
+        return Finding("video", "ok", text)
+    return Finding(
+        "video", "missing", f"{text}, in lower quality", "Its own wheel has it: pip install --force-reinstall av"
+    )
 
 
 def _window() -> Finding:
     from vidseg.runtime.sinks.window import obstacle_to_window
 
     obstacle = obstacle_to_window()
-    return Finding("window", "missing" if obstacle else "ok", obstacle or "can be opened")
+    if not obstacle:
+        return Finding("window", "ok", "can be opened")
+    return Finding("window", "missing", obstacle, "Only window:// needs one, and an opencv-python with windows.")
 
 
 def _cameras() -> Finding:
     from vidseg.runtime.sources.cameras import list_cameras
 
     found = [f"{camera.stable_id or camera.path} ({camera.name})" for camera in list_cameras()]
-    return Finding("cameras", "ok" if found else "missing", ", ".join(found) or "none")
+    if found:
+        return Finding("cameras", "ok", ", ".join(found))
+    return Finding("cameras", "missing", "none", "Plug one in; start containers with --device /dev/video0.")
 
 
 def _export() -> Finding:
     missing = [name for name in ("onnx", "onnx_ir", "onnxslim") if importlib.util.find_spec(name) is None]
-    text = f"no {', '.join(missing)}: pip install 'vidseg[export]'" if missing else f"onnx {version('onnx')}"
-    return Finding("export", "missing" if missing else "ok", text)
+    if missing:
+        return Finding("export", "missing", f"no {', '.join(missing)}", 'pip install "vidseg[export]"')
+    return Finding("export", "ok", f"onnx {version('onnx')}")
 
 
 def _demo(candidate: Candidate) -> Finding:
@@ -113,11 +113,13 @@ def _demo(candidate: Candidate) -> Finding:
     from vidseg.runtime.pipeline.opening import demo_bundle_path
 
     if candidate.engine not in installed_engines():
-        return Finding(candidate.engine, "missing", f"pip install 'vidseg[{candidate.engine}]'")
+        return Finding(candidate.engine, "missing", "is not installed", f"pip install {candidate.engine}")
     bundle = open_bundle(demo_bundle_path())
     with candidate.open(bundle) as engine:
         started = perf_counter()
         agreement = sample_agreement(bundle, engine)
         frame_ms = (perf_counter() - started) * 1e3 / len(bundle.manifest.samples)
         text = f"{engine.device}: demo model right in {agreement:.3%} of the pixels, {frame_ms:.0f} ms a frame"
-    return Finding(candidate.engine, "ok" if agreement > 0.999 else "broken", text)
+    if agreement > 0.999:
+        return Finding(candidate.engine, "ok", text)
+    return Finding(candidate.engine, "broken", text, "Install another release of it, or name another with --engine.")

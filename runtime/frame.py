@@ -55,6 +55,8 @@ class Segmentation:
             Read-only.
         late: older than the deadline at the hand-over: `class_map` is 255 all over.
         late_class_map: what `class_map` would have been; None unless `late`.
+        blended: (H, W, 3) uint8 BGR, the frame with the colours of `class_map` over it, where the engine drew it. None
+            elsewhere, and where `late`. Read-only.
     """
 
     frame: Frame
@@ -64,9 +66,10 @@ class Segmentation:
     confidence: NDArray[np.uint8] | None = None
     late: bool = False
     late_class_map: ClassMap | None = None
+    blended: Image | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.class_map, self.confidence, self.late_class_map):
+        for array in (self.class_map, self.confidence, self.late_class_map, self.blended):
             if array is not None:
                 array.flags.writeable = False
         self.grid_from_frame.flags.writeable = False

@@ -51,7 +51,7 @@ class Placement:
 
     def without_padding(self, class_map: ClassMap) -> ClassMap:
         """Cut the part that shows the frame out of an output grid of any size, (h, w) uint8; a view."""
-        columns, rows = self._visible_span(class_map.shape[1], 0), self._visible_span(class_map.shape[0], 1)
+        columns, rows = self.visible_span(class_map.shape[1], 0), self.visible_span(class_map.shape[0], 1)
         return class_map[rows[0] : rows[1], columns[0] : columns[1]]
 
     def grid_from_frame(self, grid_wh: tuple[int, int]) -> NDArray[np.float64]:
@@ -60,12 +60,13 @@ class Placement:
         for axis in (0, 1):
             grid_from_input = grid_wh[axis] / self.input_wh[axis]
             scale = self.scaled_wh[axis] / self.frame_wh[axis] * grid_from_input
-            edge = self.offset_xy[axis] * grid_from_input - self._visible_span(grid_wh[axis], axis)[0]
+            edge = self.offset_xy[axis] * grid_from_input - self.visible_span(grid_wh[axis], axis)[0]
             affine[axis, axis] = scale
             affine[axis, 2] = (scale - 1) / 2 + edge  # pixel centres at whole numbers
         return affine
 
-    def _visible_span(self, grid_size: int, axis: int) -> tuple[int, int]:
+    def visible_span(self, grid_size: int, axis: int) -> tuple[int, int]:
+        """The part of an output grid's columns (axis 0) or rows (axis 1) that shows the frame: first and end."""
         scale = grid_size / self.input_wh[axis]
         first = round(max(self.offset_xy[axis], 0) * scale)
         last = round(min(self.offset_xy[axis] + self.scaled_wh[axis], self.input_wh[axis]) * scale)

@@ -82,16 +82,20 @@ class Overlay:
     def draw(self, segmentation: Segmentation, hud: Sequence[str] = ()) -> Image:
         """A new picture, (H, W, 3) uint8 BGR at the frame's size, twice as wide for `side-by-side`.
 
+        Where the engine has drawn the colours already, they are taken as they are: it was given this style.
+
         Args:
             segmentation: what to draw.
             hud: lines of text for the upper left corner.
         """
+        blended = segmentation.blended
         if self._style.hidden:
             segmentation = replace(segmentation, class_map=self._visible[segmentation.class_map])
-        base = segmentation.frame.image
-        if self._style.view == "mask":
-            base = np.zeros_like(base)
-        picture = self._blend(segmentation, base)
+        if blended is None:
+            base = segmentation.frame.image
+            picture = self._blend(segmentation, np.zeros_like(base) if self._style.view == "mask" else base)
+        else:
+            picture = blended.copy()
         if self._style.outline:
             self._draw_outline(picture, segmentation.at_frame_size())
         bottom_of_hud = draw_hud(picture, hud) if hud else 0

@@ -66,4 +66,5 @@ def segmentation_of(frame: Frame, placement: Placement, prediction: Prediction, 
         placement.grid_from_frame((width, height)),
         (clock.now_ns() - frame.captured_ns) / 1e6,
         None if confidence is None else placement.without_padding(confidence),
+        blended=prediction.blended,
     )

@@ -145,7 +145,7 @@ def test_doctor_tries_the_demo_model(tmp_path: Path) -> None:
     for engine in ("onnxruntime", "openvino"):
         assert findings[engine]["verdict"] == "ok"
         assert "100.00" in findings[engine]["text"] or "99.99" in findings[engine]["text"]
-    assert findings["window"] == {"subject": "window", "verdict": "missing", "text": findings["window"]["text"]}
+    assert findings["window"].keys() == {"subject", "verdict", "text", "fix"}
     assert findings["cache"]["text"] == str(_cache())
     (_cache()).chmod(0o777)
     broken = vidseg("doctor", folder=tmp_path)

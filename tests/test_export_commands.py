@@ -93,6 +93,7 @@ FOR_INT8 = (
         *(((name, value), 2, f"{name} is for INT8: got no --calib") for name, value in FOR_INT8),
         *((("--calib", "frames/", name, value), 2, f"{name} is for labelled pictures") for name, value in FOR_LABELS),
         ((*LABELLED, "--max-disagreement", "1"), 2, "--max-disagreement is for frames without labels"),
+        (("--dla",), 2, "--dla is for INT8: got no --calib"),
         (("--calib", "frames/", "--rtx", "8.6"), 2, "Write 8.6 and 12.0 as 86,120"),
         ((*LABELLED, "--max-miou-drop", "-1"), 2, "--max-miou-drop is a number between 0 and 100: got -1"),
         ((*LABELLED, "--max-class-drop", "nan"), 2, "--max-class-drop is a number between 0 and 100: got nan"),

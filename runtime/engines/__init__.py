@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidseg.runtime.decoding import Outputs, Prediction
 from vidseg.runtime.frame import Image
+from vidseg.runtime.geometry import Placement
 
 
 class Ticket(Protocol):
@@ -66,6 +69,31 @@ class Engine(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedFrame:
+    """A picture of any size, and how it is laid on a model's input.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        placement: of its size.
+    """
+
+    image: Image
+    placement: Placement
+
+
+@runtime_checkable
+class FrameEngine(Engine, Protocol):
+    """An engine that lays frames on the model's input itself, where it computes."""
+
+    def enqueue_frames(self, frames: Sequence[PlacedFrame]) -> Ticket:
+        """Start work on a batch of frames of any sizes, at most `max_batch`.
+
+        Raises:
+            EngineError: as `enqueue`.
+        """
 
 
 def predict(engine: Engine, image: Image) -> Prediction:

@@ -6,13 +6,13 @@ import importlib.util
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines import Engine, predict
-from vidseg.runtime.engines.opening import EngineName, open_engine
+from vidseg.runtime.engines.opening import AnyEngineName, EngineName, GpuUse, open_engine
 
 ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
 
@@ -28,32 +28,48 @@ processor whose 8-bit sums overflow loses much more."""
 class Candidate:
     """An engine with a variant. `threads` None: one a core."""
 
-    engine: EngineName
+    engine: AnyEngineName
     variant: str
     threads: int | None = None
 
     def __str__(self) -> str:
         return f"{self.engine} {self.variant}" + (f", {self.threads} threads" if self.threads else "")
 
-    def open(self, bundle: Bundle, *, confidence: bool = False) -> Engine:
+    def open(self, bundle: Bundle, *, confidence: bool = False, gpu: GpuUse | None = None) -> Engine:
         """Load it; see `open_engine`."""
-        return open_engine(bundle, self.engine, self.variant, threads=self.threads, confidence=confidence)
+        return open_engine(bundle, self.engine, self.variant, threads=self.threads, confidence=confidence, gpu=gpu)
 
 
 def installed_engines() -> list[EngineName]:
-    """The engines whose libraries are here."""
+    """The engines on the CPU whose libraries are here."""
     return [name for name in ENGINES if importlib.util.find_spec(name)]
 
 
 def candidates_of(bundle: Bundle, threads: Iterable[int | None] = (None,)) -> list[Candidate]:
     """Every variant in every engine that is installed here; first ONNX Runtime's, which is there always and at once."""
-    return [
+    on_cpu = [
         Candidate(engine, variant.name, count)
         for engine in installed_engines()
         for variant in bundle.manifest.variants
         if engine in variant.targets
         for count in threads
     ]
+    return on_cpu + gpu_candidates(bundle)
+
+
+def gpu_candidates(bundle: Bundle) -> list[Candidate]:
+    """Half precision, and INT8 where the bundle has it, where TensorRT can run here; none elsewhere."""
+    if not gpu_usable():
+        return []
+    quantized = any(variant.name == "int8" for variant in bundle.manifest.variants)
+    return [Candidate("tensorrt", variant) for variant in ("fp16", *(["int8"] if quantized else []))]
+
+
+def gpu_usable() -> bool:
+    """True where there is a GPU with its driver, TensorRT and pycuda. Imports none of them."""
+    from vidseg.runtime.engines.tensorrt import libcuda, library
+
+    return library.installed() and importlib.util.find_spec("pycuda") is not None and libcuda.available() is None
 
 
 def sample_agreement(bundle: Bundle, engine: Engine) -> float:
@@ -68,20 +84,23 @@ def sample_agreement(bundle: Bundle, engine: Engine) -> float:
 
 def min_agreement(bundle: Bundle, candidate: Candidate) -> float:
     """Share of the samples' pixels that a candidate has to reproduce, 0..1."""
-    spec = bundle.variant(candidate.variant)
-    accuracy = spec.accuracy.get(candidate.engine)
-    if spec.precision == "fp32" or accuracy is None or accuracy.samples is None:
-        return MIN_AGREEMENT
-    return accuracy.samples - MAX_LOSS
+    accuracy = {variant.name: variant.accuracy for variant in bundle.manifest.variants}.get(candidate.variant, {})
+    found = accuracy.get("exact" if candidate.engine == "tensorrt" else candidate.engine)
+    return MIN_AGREEMENT if found is None or found.samples is None else found.samples - MAX_LOSS
 
 
 def machine_fingerprint() -> dict[str, object]:
     """What a measured choice depends on: library versions, CPU model and the cores that this process may use."""
-    return {
+    found: dict[str, object] = {
         "libraries": {engine: version(engine) for engine in installed_engines()},
         "cpu": cpu_model(),
         "cores": sorted(os.sched_getaffinity(0)),
     }
+    if gpu_usable():
+        from vidseg.runtime.engines.tensorrt.device import device_facts
+
+        found["gpu"] = asdict(device_facts())
+    return found
 
 
 def cpu_model() -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.decoding import Outputs, Prediction, decode_class_map
+from vidseg.runtime.engines.graph import check_batch
 from vidseg.runtime.errors import EngineError
 
 
@@ -23,6 +24,7 @@ class FakeService:
 
     Attributes:
         service_ms: time per batch; a pair is the range of a uniform random time.
+        max_batch: pictures that one batch may hold; a batch takes its time however many there are.
         faults: error by the number of the `enqueue` call, from 0; raised by that ticket's `result()`.
         seed: of the random times.
     """
@@ -30,6 +32,7 @@ class FakeService:
     service_ms: float | tuple[float, float] = 0.0
     faults: Mapping[int, Exception] = field(default_factory=dict)
     seed: int = 0
+    max_batch: int = 1
 
 
 class FakeEngine:
@@ -45,6 +48,7 @@ class FakeEngine:
     ) -> None:
         service = service or FakeService()
         self._size_wh = size_wh
+        self._max_batch = service.max_batch
         self._faults = service.faults
         self._clock = clock or SystemClock()
         self._never = threading.Event()
@@ -57,13 +61,13 @@ class FakeEngine:
 
     @property
     def input_shape_nhwc(self) -> tuple[int, int, int, int]:
-        """(1, height, width, 3)."""
-        return (1, self._size_wh[1], self._size_wh[0], 3)
+        """(max_batch, height, width, 3)."""
+        return (self._max_batch, self._size_wh[1], self._size_wh[0], 3)
 
     @property
     def max_batch(self) -> int:
-        """Always 1."""
-        return 1
+        """As `FakeService` has it."""
+        return self._max_batch
 
     @property
     def device(self) -> str:
@@ -76,11 +80,10 @@ class FakeEngine:
         return "fp32"
 
     def enqueue(self, batch: NDArray[np.uint8]) -> _FakeTicket:
-        """Put a batch, (1, h, w, 3) uint8, behind those that are being worked on; returns at once."""
+        """Put a batch, (n, h, w, 3) uint8, behind those that are being worked on; returns at once."""
         if self._closed:
             raise EngineError("the fake engine is closed", "a batch", "Open a new one.")
-        if batch.shape != self.input_shape_nhwc:
-            raise EngineError("the batch does not fit", f"{batch.shape} for {self.input_shape_nhwc}")
+        check_batch(batch, self.input_shape_nhwc)
         fault = self._faults.get(self._calls)
         self._calls += 1
         self._free_ns = max(self._free_ns, self._clock.now_ns()) + self._next_service_ns()

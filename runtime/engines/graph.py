@@ -81,7 +81,7 @@ class GraphEngine(ABC):
         """
         if self._closed:
             raise EngineError(f"{self._options.name}: the engine is closed", "a batch", "Open a new one.")
-        _check_batch(batch, self._shape)
+        check_batch(batch, self._shape)
         return self._start(batch)
 
     def decode(self, outputs: Outputs) -> Prediction:
@@ -145,7 +145,12 @@ def _check_outputs(options: GraphOptions, outputs: dict[str, str]) -> None:
             )
 
 
-def _check_batch(batch: NDArray[np.uint8], input_shape_nhwc: tuple[int, int, int, int]) -> None:
+def check_batch(batch: NDArray[np.uint8], input_shape_nhwc: tuple[int, int, int, int]) -> None:
+    """Check that an engine takes a batch.
+
+    Raises:
+        EngineError: its shape or type is another one, or it is not C-contiguous.
+    """
     fits = batch.ndim == 4 and 1 <= batch.shape[0] <= input_shape_nhwc[0] and batch.shape[1:] == input_shape_nhwc[1:]
     if batch.dtype != np.uint8 or not fits or not batch.flags.c_contiguous:
         raise EngineError(

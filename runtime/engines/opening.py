@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.decoding import outputs_of
@@ -10,16 +12,41 @@ from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.graph import GraphOptions
 from vidseg.runtime.errors import EngineError
 
+if TYPE_CHECKING:
+    from vidseg.runtime.overlay import OverlayStyle
+
 EngineName: TypeAlias = Literal["onnxruntime", "openvino"]
+"""Those that take a graph as it is, on the CPU."""
+
+AnyEngineName: TypeAlias = EngineName | Literal["tensorrt"]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """What an engine on a GPU is opened for; others do not look at it.
+
+    Attributes:
+        plans: folder where plans are kept, private to the user; None: nowhere, each start builds.
+        max_batch: pictures that may come at once; the engine takes fewer where the graph does, or where that gains
+            nothing.
+        style: of the pictures that are wanted; None for none.
+        cuda_graphs: give the device its work in one call.
+    """
+
+    plans: Path | None = None
+    max_batch: int = 1
+    style: OverlayStyle | None = None
+    cuda_graphs: bool = False
 
 
 def open_engine(
     bundle: Bundle,
-    engine: EngineName = "onnxruntime",
+    engine: AnyEngineName = "onnxruntime",
     variant: str = "float",
     *,
     threads: int | None = None,
     confidence: bool = False,
+    gpu: GpuUse | None = None,
 ) -> Engine:
     """Load a variant into an engine.
 
@@ -29,11 +56,17 @@ def open_engine(
         variant: which of the bundle's graphs.
         threads: of the library's pool; None for one a core.
         confidence: predictions have one.
+        gpu: for `tensorrt`.
 
     Raises:
         BundleError: the bundle has no such variant.
         EngineError: the variant is not for that engine, or cannot be loaded.
+        DeviceError: there is no GPU, or too little room on it.
     """
+    if engine == "tensorrt":
+        from vidseg.runtime.engines.tensorrt.opening import open_tensorrt
+
+        return open_tensorrt(bundle, variant, gpu or GpuUse(), confidence=confidence)
     spec = bundle.variant(variant)
     if engine not in spec.targets:
         raise EngineError(

@@ -16,14 +16,21 @@ from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.decoding import SCORES, Outputs, Prediction
 from vidseg.runtime.engines import Engine, Ticket
-from vidseg.runtime.engines.candidates import Candidate, candidates_of, min_agreement, sample_agreement
-from vidseg.runtime.engines.choice import ChoiceMemory, is_clearly_faster
-from vidseg.runtime.engines.opening import EngineName, open_engine
+from vidseg.runtime.engines.bench import bench
+from vidseg.runtime.engines.candidates import (
+    Candidate,
+    candidates_of,
+    gpu_candidates,
+    min_agreement,
+    sample_agreement,
+)
+from vidseg.runtime.engines.choice import ChoiceMemory, fastest, is_clearly_faster
+from vidseg.runtime.engines.opening import AnyEngineName, GpuUse, open_engine
 from vidseg.runtime.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-WantedEngine: TypeAlias = EngineName | Literal["auto"]
+WantedEngine: TypeAlias = AnyEngineName | Literal["auto"]
 
 SETTLED_AFTER = 30
 SETTLED_NS = 1_500_000_000
@@ -47,42 +54,56 @@ def engine_for(
     variant: str | None = None,
     trials: bool = True,
     confidence: bool = False,
+    gpu: GpuUse | None = None,
 ) -> Engine:
     """The engine that a user wants, with the variant `float` or a named one; or for `auto` the fastest that is known.
 
-    Where none is remembered ONNX Runtime serves, and unless `trials` is False finds out on the frames that come. A
-    named variant without an engine runs in the first one that it is for.
+    Where none is remembered, TensorRT's plans are built and compared where there is a GPU for it, which takes minutes,
+    once. Elsewhere ONNX Runtime serves, and unless `trials` is False finds out on the frames that come. A named variant
+    without an engine runs in the first one that it is for.
 
     Raises:
-        BundleError, EngineError: see `open_engine`.
+        BundleError, EngineError, DeviceError: see `open_engine`.
     """
-    if variant is not None and wanted == "auto":
-        targets = bundle.variant(variant).targets
-        able = [candidate for candidate in candidates_of(bundle) if candidate.variant == variant]
-        if not able:
-            raise EngineError(
-                f"{bundle.path}: no engine here runs the variant {variant}", f"it is for {', '.join(targets)}"
-            )
-        return able[0].open(bundle, confidence=confidence)
-    if wanted != "auto":
-        return open_engine(bundle, wanted, variant or "float", confidence=confidence)
+    if variant is not None or wanted in {"onnxruntime", "openvino"}:
+        return _named(bundle, wanted, variant).open(bundle, confidence=confidence, gpu=gpu)
     remembered = memory.recall(bundle) if memory else None
-    if remembered:
+    if remembered and wanted in {"auto", remembered.engine}:
         try:
-            return remembered.open(bundle, confidence=confidence)
+            return remembered.open(bundle, confidence=confidence, gpu=gpu)
         except EngineError as error:
             log.warning("%s was chosen before and cannot be loaded now: %s", remembered, error)
-    candidates = candidates_of(bundle)
-    if not candidates:
-        raise EngineError(f"{bundle.path}: no engine that is installed here can run it", "", "Try `vidseg doctor`.")
-    if not trials:
-        return candidates[0].open(bundle, confidence=confidence)
 
     def decided(candidate: Candidate) -> None:
         if memory:
             memory.remember(bundle, candidate)
 
+    on_gpu = gpu_candidates(bundle)
+    if on_gpu:
+        log.warning("finding the fastest plan for this GPU; where none is kept yet, that takes minutes, once")
+        chosen = fastest(bench(bundle, on_gpu, gpu=gpu))
+        decided(chosen)
+        return chosen.open(bundle, confidence=confidence, gpu=gpu)
+    if wanted == "tensorrt":
+        return open_engine(bundle, wanted, "fp16", confidence=confidence, gpu=gpu)  # says what is missing
+    candidates = candidates_of(bundle)
+    if not candidates:
+        raise EngineError(f"{bundle.path}: no engine that is installed here can run it", "", "Try `vidseg doctor`.")
+    if not trials:
+        return candidates[0].open(bundle, confidence=confidence)
     return TrialEngine(bundle, candidates, decided, confidence=confidence)
+
+
+def _named(bundle: Bundle, wanted: WantedEngine, variant: str | None) -> Candidate:
+    """The engine and variant that a user names, one of them or both."""
+    if wanted != "auto":
+        return Candidate(wanted, variant or "float")
+    spec = bundle.variant(variant or "float")
+    able = [candidate for candidate in candidates_of(bundle) if candidate.variant == spec.name]
+    if not able:
+        targets = f"it is for {', '.join(spec.targets)}"
+        raise EngineError(f"{bundle.path}: no engine here runs the variant {spec.name}", targets)
+    return able[0]
 
 
 @dataclass(slots=True, eq=False)

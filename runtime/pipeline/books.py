@@ -45,4 +45,5 @@ class Books:
             confidence=None if confidence is None else np.zeros_like(confidence),
             late=True,
             late_class_map=segmentation.class_map,
+            blended=None,
         )

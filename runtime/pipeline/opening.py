@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.engines.choice import ChoiceMemory
+from vidseg.runtime.engines.opening import GpuUse
 from vidseg.runtime.engines.trial import WantedEngine, engine_for
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import Image, Segmentation
@@ -27,6 +28,9 @@ from vidseg.runtime.sources.opening import source_from_uri
 
 HUD_INTERVAL_NS = 250_000_000
 
+MAX_BATCH = 16
+"""Of plans: more pictures at a time gain little, and each of them waits for all."""
+
 SinkLike: TypeAlias = Sink | str | Path | Callable[[Segmentation], object]
 
 
@@ -35,10 +39,12 @@ class OpenOptions:
     """How `open_pipeline` sets things up.
 
     Attributes:
-        engine: which library infers; `auto` takes the remembered choice, else starts with
-            ONNX Runtime and finds the fastest engine and variant on the first frames.
+        engine: which library infers; `auto` takes the remembered choice, else TensorRT where there is a GPU for it,
+            else starts with ONNX Runtime and finds the fastest engine and variant on the first frames.
         variant: which of the bundle's graphs; None for `float`, or with `auto` the fastest.
         memory: where choices are remembered; None: nowhere.
+        plans: folder where plans for the GPU are kept, private to the user; None: nowhere, each start builds.
+        cuda_graphs: give the GPU its work in one call.
         confidence: results have one.
         style: of pictures.
         hud: show rate, age and drops in pictures.
@@ -49,6 +55,8 @@ class OpenOptions:
     engine: WantedEngine = "auto"
     variant: str | None = None
     memory: ChoiceMemory | None = None
+    plans: Path | None = None
+    cuda_graphs: bool = False
     confidence: bool = False
     style: OverlayStyle = field(default_factory=OverlayStyle)
     hud: bool = True
@@ -90,14 +98,24 @@ def open_pipeline(
     ready_sinks = [_sink(sink, number, opened) for number, sink in enumerate(sinks)]
     realtime = options.realtime or any(sink.main_thread for sink in ready_sinks)
     overlay = Overlay(classes, options.style)
-
+    gpu = GpuUse(
+        plans=options.plans,
+        max_batch=_batch_for(len(sources)),
+        style=options.style if any(sink.wants_picture for sink in ready_sinks) else None,
+        cuda_graphs=options.cuda_graphs,
+    )
     return Pipeline(
         [
             source_from_uri(str(source), realtime=realtime) if isinstance(source, str | Path) else source
             for source in sources
         ],
         lambda: engine_for(
-            opened, options.engine, options.memory, variant=options.variant, confidence=options.confidence
+            opened,
+            options.engine,
+            options.memory,
+            variant=options.variant,
+            confidence=options.confidence,
+            gpu=gpu,
         ),
         ready_sinks,
         options=PipelineOptions(
@@ -108,6 +126,11 @@ def open_pipeline(
         ),
         draw=_Picture(overlay, hud=options.hud).draw,
     )
+
+
+def _batch_for(sources: int) -> int:
+    """The batch that a plan is built for: 1, 2, 4, 8 or 16, so that one more camera seldom needs another plan."""
+    return next((size for size in (1, 2, 4, 8) if size >= sources), MAX_BATCH)
 
 
 def _several(items: Any) -> Sequence[Any]:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vidseg.runtime.decoding import Decoder, Outputs
-from vidseg.runtime.engines import Engine, Ticket
+from vidseg.runtime.engines import Engine, FrameEngine, PlacedFrame, Ticket
 from vidseg.runtime.errors import DeviceError, EngineError, FrameError, SourceOpenError
 from vidseg.runtime.frame import Frame, Image, Segmentation
 from vidseg.runtime.geometry import Fit, Placement, placement_of
@@ -21,6 +20,7 @@ from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import Intake
+from vidseg.runtime.pipeline.ledger import DropCause
 from vidseg.runtime.pipeline.ports import Port
 from vidseg.runtime.segmenter import segmentation_of
 from vidseg.runtime.sources import Source
@@ -115,9 +115,10 @@ class SourceWorker:
 class InferWorker:
     """The only user of the device: takes frames from the slots, keeps up to two batches in flight.
 
-    A batch that fails is tried once more, then the engine is opened again and it is tried a last time. If that engine
-    fails twice too before it has proven itself, the run ends. A `DeviceError` is never retried: the device's state is
-    lost for this process.
+    A batch is what waits in the slots when the device is free, as many as the engine takes: the more sources there are,
+    the fuller it gets, and no frame waits for another one. One that fails is tried once more, then the engine is opened
+    again and it is tried a last time. If that engine fails twice too before it has proven itself, the run ends. A
+    `DeviceError` is never retried: the device's state is lost for this process.
     """
 
     def __init__(
@@ -155,78 +156,96 @@ class InferWorker:
                 self._step(self._engine)
         finally:
             for work in self._pending:
-                self._books.ledger.drop(work.frame, "stopped")
+                self._drop(work.frames, "stopped")
             self._outbox.close()
             if self._engine is not None:
                 self._engine.close()
 
+    def _drop(self, frames: Sequence[Frame], cause: DropCause) -> None:
+        for frame in frames:
+            self._books.ledger.drop(frame, cause)
+
     def _step(self, engine: Engine) -> None:
         depth = LOSSLESS_DEPTH if all(not work.live for work in self._pending) else 1
-        frame = None
-        if len(self._pending) < depth:
-            frame = self._intake.take(wait=not self._pending)
-            if frame is not None:
-                self._admission.taken(frame.source)
-        if frame is None:
-            if self._pending:
-                self._finish(self._pending.popleft())
-        elif self._over_age(frame):
-            self._books.ledger.drop(frame, "over_age")
-        else:
-            self._enqueue(engine, frame)
+        frames = self._take(engine.max_batch) if len(self._pending) < depth else []
+        if frames:
+            self._enqueue(engine, frames)
+        elif self._pending:
+            self._finish(self._pending.popleft())
+
+    def _take(self, count: int) -> list[Frame]:
+        """Frames that wait, at most `count`, sources in turn; waits for the first one where nothing is in flight."""
+        frames: list[Frame] = []
+        while len(frames) < count:
+            frame = self._intake.take(wait=not self._pending and not frames)
+            if frame is None:
+                break
+            self._admission.taken(frame.source)
+            if self._over_age(frame):
+                self._books.ledger.drop(frame, "over_age")
+            else:
+                frames.append(frame)
+        return frames
 
     def _over_age(self, frame: Frame) -> bool:
         max_age_ms = self._intake.policy(frame.source).max_age_ms
         return max_age_ms is not None and self._books.age_ms(frame) > max_age_ms
 
-    def _enqueue(self, engine: Engine, frame: Frame) -> None:
+    def _enqueue(self, engine: Engine, frames: Sequence[Frame]) -> None:
         try:
-            work = self._prepare(engine, frame)
+            work = self._prepare(engine, frames)
         except BaseException:
-            self._books.ledger.drop(frame, "failed")
+            self._drop(frames, "failed")
             raise
         self._pending.append(work)
         work.started_ns = self._books.clock.now_ns()
         try:
-            work.ticket = engine.enqueue(work.batch)
+            work.ticket = work.start(engine)
         except DeviceError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a library raises is retried, then re-raised
             work.error = error
 
-    def _prepare(self, engine: Engine, frame: Frame) -> _Work:
+    def _prepare(self, engine: Engine, frames: Sequence[Frame]) -> _Work:
         _, height, width, _ = engine.input_shape_nhwc
-        placement = placement_of((frame.image.shape[1], frame.image.shape[0]), (width, height), self._fit)
+        sizes = [(frame.image.shape[1], frame.image.shape[0]) for frame in frames]
+        placements = [placement_of(size_wh, (width, height), self._fit) for size_wh in sizes]
+        placed = [PlacedFrame(frame.image, where) for frame, where in zip(frames, placements, strict=True)]
+        live = any(self._intake.policy(frame.source).when_full == "drop_oldest" for frame in frames)
+        if isinstance(engine, FrameEngine):
+            return _Work(frames, placements, _frames_starter(placed), live)
         with self._books.meters.timed("fit"):
-            batch = placement.input_from_frame(frame.image)[None]
-        live = self._intake.policy(frame.source).when_full == "drop_oldest"
-        return _Work(frame, placement, batch, live)
+            fitted = [one.placement.input_from_frame(one.image) for one in placed]
+            batch = fitted[0][None] if len(fitted) == 1 else np.stack(fitted)
+        return _Work(frames, placements, lambda engine: engine.enqueue(batch), live)
 
     def _finish(self, work: _Work) -> None:
         try:
             outputs = self._outputs_of(work)
             self._good_batches += 1
         except BaseException:
-            self._books.ledger.drop(work.frame, "failed")
+            self._drop(work.frames, "failed")
             raise
         self._books.meters.record_stage("infer", self._books.clock.now_ns() - work.started_ns)
         assert self._engine is not None
-        inferred = Inferred(work.frame, work.placement, outputs, self._engine.decode)
-        if self._aborted.is_set() or not self._outbox.put(inferred):
-            self._books.ledger.drop(work.frame, "stopped")
+        for number, frame in enumerate(work.frames):
+            own = {name: values[number] for name, values in outputs.items()}
+            inferred = Inferred(frame, work.placements[number], own, self._engine.decode)
+            if self._aborted.is_set() or not self._outbox.put(inferred):
+                self._books.ledger.drop(frame, "stopped")
 
     def _outputs_of(self, work: _Work) -> Outputs:
         try:
             if work.ticket is None:
                 raise work.error or EngineError("the batch was never started")
-            return _first(work.ticket)
+            return work.ticket.result()
         except DeviceError:
             raise
         except Exception as first:  # noqa: BLE001 - see above
             log.warning("inference failed, trying once more: %s", first)
         assert self._engine is not None
         try:
-            return _first(self._engine.enqueue(work.batch))
+            return work.start(self._engine).result()
         except DeviceError:
             raise
         except Exception as second:
@@ -236,22 +255,26 @@ class InferWorker:
             self._good_batches = 0
         self._engine.close()
         self._engine = self._open_engine()
-        return _first(self._engine.enqueue(work.batch))
+        return work.start(self._engine).result()
+
+
+def _frames_starter(placed: Sequence[PlacedFrame]) -> Callable[[Engine], Ticket]:
+    def start(engine: Engine) -> Ticket:
+        assert isinstance(engine, FrameEngine)  # one that is opened anew is of the same kind
+        return engine.enqueue_frames(placed)
+
+    return start
 
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    frame: Frame
-    placement: Placement
-    batch: NDArray[np.uint8]
+    frames: Sequence[Frame]
+    placements: Sequence[Placement]
+    start: Callable[[Engine], Ticket]
     live: bool
     ticket: Ticket | None = None
     error: Exception | None = None
     started_ns: int = 0
-
-
-def _first(ticket: Ticket) -> Outputs:
-    return {name: values[0] for name, values in ticket.result().items()}
 
 
 class RenderWorker:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from vidseg.build_command import build
 from vidseg.export_commands import export, lint, record_calib
 from vidseg.options import (
     BundleArgument,
@@ -119,14 +120,15 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Segment video. Without arguments: the demo model on the rendered street."""
+    from vidseg.runtime.cache import plans_folder
     from vidseg.runtime.overlay import OverlayStyle
     from vidseg.runtime.pipeline.opening import OpenOptions, open_pipeline
 
     sources, sinks = _defaults(source or [], sink or [])
     style = OverlayStyle(alpha, legend, outline, view.value, tuple(hide or ()), colors.value)
     options = OpenOptions(
-        engine=engine.value, variant=variant, memory=_memory(), style=style, hud=hud, realtime=realtime,
-        every_frame=every_frame, deadline_ms=deadline,
+        engine=engine.value, variant=variant, memory=_memory(), plans=plans_folder(os.environ), style=style, hud=hud,
+        realtime=realtime, every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
     pipeline = open_pipeline(bundle, sources, sinks, options)
     try:
@@ -236,6 +238,8 @@ def evaluate(
         report_text,
     )
     from vidseg.runtime.bundle import open_bundle
+    from vidseg.runtime.cache import plans_folder
+    from vidseg.runtime.engines.opening import GpuUse
     from vidseg.runtime.engines.trial import engine_for
     from vidseg.runtime.segmenter import Segmenter
 
@@ -243,7 +247,8 @@ def evaluate(
     names = [spec.name for spec in opened.manifest.output.classes]
     mapping = None if class_map is None else read_mapping(class_map, names)
     dataset = labelled_folder(images, labels)
-    ready = engine_for(opened, engine.value, _memory(), variant=variant, trials=False)
+    gpu = GpuUse(plans_folder(os.environ))
+    ready = engine_for(opened, engine.value, _memory(), variant=variant, trials=False, gpu=gpu)
     segmenter = Segmenter(ready, opened.manifest.input.fit)
     with segmenter, progress_bar("pictures", len(dataset)) as advance:
         report = evaluate(segmenter, dataset, names, EvaluationOptions(ignore, mapping), advance)
@@ -261,14 +266,17 @@ def bench_command(
 ) -> None:
     """Compare engines and variants on this machine; without --threads, remember the fastest for `vidseg run`."""
     from vidseg.runtime.bundle import open_bundle
+    from vidseg.runtime.cache import plans_folder
     from vidseg.runtime.engines.bench import BenchOptions, bench, bench_document, bench_text
     from vidseg.runtime.engines.candidates import candidates_of
     from vidseg.runtime.engines.choice import fastest
+    from vidseg.runtime.engines.opening import GpuUse
 
     opened = open_bundle(bundle)
     counts = thread_counts_of(threads)
     with progress_bar("measured", 1) as advance:
-        rows = bench(opened, candidates_of(opened, counts), BenchOptions(seconds), advance)
+        gpu = GpuUse(plans_folder(os.environ))
+        rows = bench(opened, candidates_of(opened, counts), BenchOptions(seconds), advance, gpu)
     chosen = fastest(rows, _memory().recall(opened))
     print(json.dumps(bench_document(rows, chosen), indent=2) if as_json else bench_text(rows, chosen))
     if not threads and _memory().remember(opened, chosen):
@@ -293,5 +301,5 @@ def _memory() -> ChoiceMemory:
     return ChoiceMemory(user_cache_folder(os.environ))
 
 
-for command, function in (("export", export), ("lint", lint), ("record-calib", record_calib)):
+for command, function in (("build", build), ("export", export), ("lint", lint), ("record-calib", record_calib)):
     app.command(command)(function)

@@ -18,6 +18,7 @@ class EngineChoice(str, Enum):
     auto = "auto"
     onnxruntime = "onnxruntime"
     openvino = "openvino"
+    tensorrt = "tensorrt"
 
 
 class ColorChoice(str, Enum):

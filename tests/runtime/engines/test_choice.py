@@ -10,10 +10,10 @@ import pytest
 from tests.tiny_models import write_tiny_bundle
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.engines.bench import BenchOptions, BenchRow, bench, bench_document, bench_text
-from vidseg.runtime.engines.candidates import Candidate, candidates_of
+from vidseg.runtime.engines.candidates import Candidate, candidates_of, gpu_usable
 from vidseg.runtime.engines.choice import ChoiceMemory, choose_engine, fastest
 from vidseg.runtime.engines.trial import engine_for
-from vidseg.runtime.errors import BundleError, EngineError
+from vidseg.runtime.errors import BundleError, DeviceError, EngineError
 
 ORT, OPENVINO = Candidate("onnxruntime", "float"), Candidate("openvino", "float")
 SHORT = BenchOptions(seconds=0.0, min_rounds=1, block=2)
@@ -34,6 +34,13 @@ def test_a_named_variant_is_taken(bundle: Bundle) -> None:
         assert engine.max_batch == 1
     with pytest.raises(BundleError, match="no variant is named 'int9'"):
         engine_for(bundle, variant="int9")
+
+
+@pytest.mark.skipif(gpu_usable(), reason="this machine has a GPU")
+def test_without_a_gpu_tensorrt_is_refused_where_it_is_asked_for_and_never_tried(bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match="there is no GPU for TensorRT"):
+        engine_for(bundle, "tensorrt")
+    assert all(candidate.engine != "tensorrt" for candidate in candidates_of(bundle))
 
 
 def test_the_fastest_that_is_right_wins() -> None:
@@ -70,12 +77,12 @@ def test_a_long_name_does_not_shift_the_columns() -> None:
     assert {line.rindex("  ") for line in lines} == {head.rindex("  ")}
 
 
+@pytest.mark.skipif(gpu_usable(), reason="this machine has a GPU")
 def test_a_candidate_that_cannot_be_loaded_says_why(bundle: Bundle) -> None:
-    broken = Candidate("tensorrt", "float")  # type: ignore[arg-type]
-    rows = bench(bundle, [broken, ORT], SHORT)
-    assert "is not for tensorrt" in (rows[0].error or "")
+    rows = bench(bundle, [Candidate("tensorrt", "fp16"), ORT], SHORT)
+    assert "no GPU for TensorRT" in (rows[0].error or "")
     assert fastest(rows) == ORT
-    assert "is not for tensorrt" in bench_text(rows, ORT)
+    assert "no GPU for TensorRT" in bench_text(rows, ORT)
     assert bench_document(rows, ORT)["rows"][0]["latency_p50_ms"] is None
 
 

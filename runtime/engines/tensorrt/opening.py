@@ -1,0 +1,92 @@
+"""A bundle in TensorRT on this machine's GPU: a plan that is kept, or built now, and running."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from vidseg.runtime.bundle import Bundle
+from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE
+from vidseg.runtime.engines.opening import GpuUse
+from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
+from vidseg.runtime.engines.tensorrt.building import Machine, build_plan, plan_key, plan_of
+from vidseg.runtime.engines.tensorrt.device import device_facts
+from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtOptions
+from vidseg.runtime.engines.tensorrt.execution import PlanRefusedError
+from vidseg.runtime.engines.tensorrt.library import find_library
+from vidseg.runtime.engines.tensorrt.lowering import lowering_of
+from vidseg.runtime.engines.tensorrt.onnx_bytes import has_free_batch
+from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
+from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
+from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
+from vidseg.runtime.engines.tensorrt.tables import Look, look_of
+from vidseg.runtime.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+_PRECISIONS: dict[str, Precision] = {"float": "fp32", "fp16": "fp16", "int8": "int8"}
+
+
+def open_tensorrt(
+    bundle: Bundle,
+    variant: str = "fp16",
+    gpu: GpuUse | None = None,
+    *,
+    confidence: bool = False,
+    settings: BuildSettings | None = None,
+    options: BuildOptions | None = None,
+) -> TensorRtEngine:
+    """Open a bundle. Takes minutes where no plan is kept that fits this machine.
+
+    Args:
+        bundle: the model.
+        variant: `float`, `fp16` or `int8`. Which of the bundle's graphs that takes depends on the release of TensorRT.
+        gpu: what the engine is for.
+        confidence: predictions have one.
+        settings: how the plan is built; None: for the variant and what the engine is for.
+        options: how the build goes, if there is one; the outputs are those that are needed here.
+
+    Raises:
+        DeviceError: there is no GPU, or too little room on it.
+        EngineError: TensorRT or pycuda is missing, the bundle has no such graph, or TensorRT makes no plan of it.
+    """
+    gpu = gpu or GpuUse()
+    if variant not in _PRECISIONS:
+        raise EngineError(
+            f"{bundle.path}: TensorRT takes no variant {variant} by its name", "", f"Name {', '.join(_PRECISIONS)}."
+        )
+    cuda = PycudaDriver()
+    machine = Machine(find_library(), device_facts())
+    settings = settings or _settings(bundle, _PRECISIONS[variant], gpu, machine)
+    outputs = (CLASS_MAP, CONFIDENCE) if confidence else (CLASS_MAP,)
+    build = BuildOptions(outputs, options.progress, options.timeout_s) if options else BuildOptions(outputs)
+    running = TensorRtOptions(
+        name=f"{bundle.path.name} ({variant})",
+        precision=settings.precision,
+        device=f"{machine.device.name} (TensorRT {machine.library.version})",
+        fetch=outputs,
+        cuda_graphs=gpu.cuda_graphs,
+        look=_look(bundle, gpu),
+    )
+    if gpu.plans is None:
+        plan = build_plan(bundle, settings, machine, build).plan
+        return TensorRtEngine(plan, machine.library, cuda, running)
+    cache = PlanCache(gpu.plans)
+    try:
+        return TensorRtEngine(plan_of(bundle, settings, machine, cache, build), machine.library, cuda, running)
+    except PlanRefusedError as error:
+        log.warning("%s It is built again now.", error)
+        cache.forget(plan_key(bundle, settings, machine, outputs))
+    return TensorRtEngine(plan_of(bundle, settings, machine, cache, build), machine.library, PycudaDriver(), running)
+
+
+def _settings(bundle: Bundle, precision: Precision, gpu: GpuUse, machine: Machine) -> BuildSettings:
+    """For batches of several pictures where the graph takes them."""
+    alone = BuildSettings(precision=precision)
+    graph = bundle.members[lowering_of(bundle, alone, machine.library.abilities).file]
+    return replace(alone, max_batch=gpu.max_batch) if has_free_batch(graph) else alone
+
+
+def _look(bundle: Bundle, gpu: GpuUse) -> Look | None:
+    """How results are drawn on the GPU, where pictures are wanted; an outline is drawn over that, on the CPU."""
+    return None if gpu.style is None else look_of(bundle.manifest.output.classes, gpu.style)

@@ -1,0 +1,261 @@
+"""Plans that were built, kept for the next start.
+
+A plan is code for one GPU and one TensorRT, so nothing of it reaches TensorRT before what stands beside it fits this
+machine, field by field, and its checksum is right: TensorRT itself does not notice a flipped byte. Any trouble with the
+folder costs a build, never the run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from vidseg.runtime.bundle import sha256_of
+from vidseg.runtime.cache import private_folder
+from vidseg.runtime.engines.tensorrt.settings import BuildSettings
+from vidseg.runtime.engines.tensorrt.sidecar import PlanFacts, Sidecar, mismatch, read_sidecar
+from vidseg.runtime.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 4 << 30
+"""Of all files together; the plans that were not used for longest go first."""
+
+_MAX_SIDECAR_BYTES = 1 << 16
+_MAX_TIMING_BYTES = 256 << 20
+_SHA256_BYTES = 32
+_LOCK = "lock"
+_PART = ".part-"
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PlanKey:
+    """What a plan is built of, and for which GPU: its place in the cache.
+
+    Attributes:
+        onnx_sha256: of the graph.
+        settings: how it is built.
+        device_uuid: of the GPU.
+        extra: what else the plan depends on, as plain values.
+    """
+
+    onnx_sha256: str
+    settings: BuildSettings
+    device_uuid: str
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A hash of all of it, 64 hexadecimal digits; without the GPU's number where other GPUs may take the plan."""
+        device = "" if self.settings.hardware_compatible else self.device_uuid
+        parts = [self.onnx_sha256, self.settings.document(), device, dict(self.extra)]
+        return sha256_of(json.dumps(parts, sort_keys=True).encode())
+
+
+class PlanCache:
+    """A folder of plans. Several processes may use it at once: one of them builds at a time.
+
+    Args:
+        folder: made where it is missing; the user's own, closed to others, no link, else it is not used.
+        limit_bytes: of all files together.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+
+    def load(self, key: PlanKey, facts: PlanFacts) -> bytes | None:
+        """A plan that fits this machine; None where there is none. The log says why one does not."""
+        try:
+            private_folder(self._folder)
+        except ConfigurationError as error:
+            log.warning("kept plans are not used: %s", error)
+            return None
+        plan, reason = self._read(key, facts)
+        if reason:
+            log.warning("%s", reason)
+        return plan
+
+    def plan(self, key: PlanKey, facts: PlanFacts, build: Callable[[], bytes]) -> bytes:
+        """A plan from the cache, or built now and kept.
+
+        While another process builds, this waits: two builds at once would disturb each other's timing, and may not find
+        room in memory. It ends with the other's plan where that is the same.
+
+        Args:
+            key: which plan.
+            facts: the machine at hand.
+            build: makes the plan; what it raises is passed on.
+        """
+        plan = self.load(key, facts)
+        if plan is not None:
+            return plan
+        with self._locked() as locked:
+            if locked:
+                plan, _ = self._read(key, facts)
+            if plan is None:
+                started = time.perf_counter()
+                plan = build()
+                if locked:
+                    self._keep(key, facts, plan, time.perf_counter() - started)
+        return plan
+
+    def forget(self, key: PlanKey) -> None:
+        """Remove a plan, if it is there."""
+        for path in self._paths(key):
+            with suppress(OSError):
+                path.unlink()
+
+    def timing(self, owner: str) -> bytes:
+        """What TensorRT has kept of earlier builds, b"" for nothing. Only for what builds inside of `plan`.
+
+        Args:
+            owner: the library's release and the device.
+        """
+        try:
+            private_folder(self._folder)
+        except ConfigurationError:
+            return b""
+        content = _read_file(self._timing_path(owner), _MAX_TIMING_BYTES) or b""
+        digest, timing = content[:_SHA256_BYTES], content[_SHA256_BYTES:]
+        return timing if hashlib.sha256(timing).digest() == digest else b""
+
+    def keep_timing(self, owner: str, content: bytes) -> None:
+        """Keep what TensorRT has found out, for the next build. Only for what builds inside of `plan`."""
+        try:
+            private_folder(self._folder)
+            self._write(self._timing_path(owner), hashlib.sha256(content).digest() + content)
+        except (ConfigurationError, OSError) as error:
+            log.warning("what TensorRT has timed is not kept: %s", error)
+
+    def _read(self, key: PlanKey, facts: PlanFacts) -> tuple[bytes | None, str]:
+        """The plan, or None and why there is none; "" where none was built yet."""
+        plan_path, sidecar_path = self._paths(key)
+        try:
+            sidecar_path.lstat()
+        except OSError:
+            return None, ""
+        sidecar = read_sidecar(_read_file(sidecar_path, _MAX_SIDECAR_BYTES))
+        if sidecar is None or sidecar.name != key.name:
+            return None, f"{sidecar_path} is damaged. Its plan is built again now."
+        if reason := mismatch(sidecar, facts, key.settings):
+            return None, f"{reason} {sidecar.again}"
+        plan = _read_file(plan_path, sidecar.plan_bytes)
+        if plan is None or sha256_of(plan) != sidecar.plan_sha256:
+            return None, f"{plan_path} is damaged. {sidecar.again}"
+        with suppress(OSError):
+            os.utime(sidecar_path)  # its last use, for eviction
+        return plan, ""
+
+    def _keep(self, key: PlanKey, facts: PlanFacts, plan: bytes, build_s: float) -> None:
+        plan_path, sidecar_path = self._paths(key)
+        sidecar = Sidecar(
+            **msgspec.structs.asdict(facts),
+            name=key.name,
+            plan_sha256=sha256_of(plan),
+            plan_bytes=len(plan),
+            build_s=round(build_s, 1),
+        )
+        try:
+            self._write(plan_path, plan)
+            self._write(sidecar_path, msgspec.json.encode(sidecar))
+        except OSError as error:
+            log.warning("%s: the plan is not kept, the next start builds it again: %s", self._folder, error)
+        with suppress(OSError):
+            self._evict(key)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Replace a file as a whole; nothing is left of an attempt that fails."""
+        part = self._folder / f"{_PART}{os.getpid()}"
+        try:
+            part.unlink(missing_ok=True)
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())  # a plan takes minutes, and a robot may lose its power
+            part.replace(path)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _evict(self, kept: PlanKey) -> None:
+        """Remove what builders that were killed have left, and the plans that were not used for longest."""
+        groups: dict[str, dict[Path, os.stat_result]] = {}
+        for path in self._folder.iterdir():
+            if path.name.startswith(_PART):
+                path.unlink(missing_ok=True)
+            elif path.suffix in {".plan", ".json", ".timing"}:
+                groups.setdefault(path.stem, {})[path] = path.lstat()
+        sizes = {name: sum(status.st_size for status in files.values()) for name, files in groups.items()}
+        used_ns = {name: max(status.st_mtime_ns for status in files.values()) for name, files in groups.items()}
+        too_many = sum(sizes.values()) - self._limit_bytes
+        for name in sorted(groups.keys() - {kept.name}, key=used_ns.__getitem__):
+            if too_many <= 0:
+                return
+            too_many -= sizes[name]
+            for path in groups[name]:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Hold the folder's lock, which the kernel takes back from a process that ends; False where that fails."""
+        locked = False
+        with ExitStack() as stack:
+            try:
+                private_folder(self._folder)
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(self._folder / _LOCK, flags, 0o600)
+                stack.callback(os.close, descriptor)
+                _wait_for_lock(descriptor)
+                locked = True
+            except (ConfigurationError, OSError) as error:
+                log.warning("the plan that is built now is not kept: %s", error)
+            yield locked
+
+    def _paths(self, key: PlanKey) -> tuple[Path, Path]:
+        return self._folder / f"{key.name}.plan", self._folder / f"{key.name}.json"
+
+    def _timing_path(self, owner: str) -> Path:
+        return self._folder / f"{sha256_of(owner.encode())}.timing"
+
+
+def _wait_for_lock(descriptor: int) -> None:
+    """Wait in steps, so that signals are seen."""
+    if _try_lock(descriptor):
+        return
+    log.warning("another process builds a plan now: waiting for it")
+    while not _try_lock(descriptor):
+        time.sleep(_POLL_S)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_file(path: Path, limit: int) -> bytes | None:
+    """A regular file of ours; None where it is missing, a link, somebody else's, or larger than the limit."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_size > limit:
+                return None
+            return stream.read(limit)
+    except OSError:
+        return None

@@ -1,0 +1,136 @@
+"""Bundles on a real GPU: plans are built, agree with the CPU, run in a pipeline, and are never trusted blindly.
+
+`scripts/test-gpu` runs these; elsewhere they are skipped.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from tests.fakes import CollectingSink
+from tests.gpu.material import TACTIC_SOURCES, bundles, expected
+from tests.runtime.engines.tensorrt.test_engine import frame_of
+from vidseg.runtime.bundle import Bundle, open_bundle
+from vidseg.runtime.clock import SystemClock
+from vidseg.runtime.decoding import Prediction
+from vidseg.runtime.engines import PlacedFrame, predict
+from vidseg.runtime.engines.candidates import Candidate, gpu_usable, min_agreement, sample_agreement
+from vidseg.runtime.engines.opening import GpuUse
+from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine
+from vidseg.runtime.engines.tensorrt.opening import open_tensorrt
+from vidseg.runtime.engines.tensorrt.settings import BuildSettings
+from vidseg.runtime.geometry import Fit, placement_of
+from vidseg.runtime.overlay import Overlay, OverlayStyle
+from vidseg.runtime.pipeline import Pipeline
+from vidseg.runtime.segmenter import segmentation_of
+from vidseg.runtime.sources.opening import source_from_uri
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not gpu_usable(), reason="no GPU with TensorRT and pycuda"),
+]
+
+MAX_DISAGREEMENT = 0.005
+"""Of pixels where float is sure, by INT8: the gate's own budget."""
+
+
+@pytest.fixture(scope="session")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plans")
+
+
+BUNDLES: list[Path | None] = [*bundles()] or [None]
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda path: path.stem if path else "none", scope="session")
+def bundle(request: pytest.FixtureRequest) -> Bundle:
+    if request.param is None:
+        pytest.skip("no bundles here: python -m tests.gpu.material")
+    return open_bundle(request.param)
+
+
+def opened(bundle: Bundle, variant: Literal["fp16", "int8"], plans: Path, **gpu: Any) -> TensorRtEngine:
+    use = GpuUse(plans, **gpu)
+    settings = BuildSettings(precision=variant, max_batch=use.max_batch, tactic_sources=TACTIC_SOURCES)
+    return open_tensorrt(bundle, variant, use, settings=settings)
+
+
+@pytest.mark.parametrize("variant", ["fp16", "int8"])
+def test_a_plan_agrees_with_onnx_runtime(bundle: Bundle, plans: Path, variant: Literal["fp16", "int8"]) -> None:
+    with opened(bundle, variant, plans) as engine:
+        candidate = Candidate("tensorrt", variant)
+        assert sample_agreement(bundle, engine) >= min_agreement(bundle, candidate)
+        equal, sure = [], []
+        for frame in expected(bundle.path):
+            different = predict(engine, frame.image).class_map != frame.class_map
+            equal.append(1 - different.mean())
+            sure.append((different & frame.sure).mean())
+    assert equal
+    if variant == "fp16":
+        assert np.mean(equal) >= 0.999
+    assert np.mean(sure) <= MAX_DISAGREEMENT
+
+
+def test_batches_graphs_and_single_pictures_give_the_same(bundle: Bundle, plans: Path) -> None:
+    images = [frame.image for frame in expected(bundle.path)][:4]
+    with opened(bundle, "fp16", plans) as engine:
+        wanted = [predict(engine, image).class_map for image in images]
+    with opened(bundle, "fp16", plans, cuda_graphs=True) as engine:
+        for image, class_map in zip(images, wanted, strict=True):
+            np.testing.assert_array_equal(predict(engine, image).class_map, class_map)
+    with opened(bundle, "fp16", plans, max_batch=4) as engine:
+        if engine.max_batch == 4:  # other kernels: the last bits differ
+            found = engine.enqueue(np.stack(images)).result()["class_map"]
+            assert np.mean(found == np.stack(wanted)) >= 0.999
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
+def test_frames_are_fitted_and_drawn_on_the_gpu_as_on_the_cpu(bundle: Bundle, plans: Path, fit: Fit) -> None:
+    style = OverlayStyle(legend=False)
+    rng = np.random.default_rng(0)
+    input_wh = bundle.manifest.input.size_wh
+    with opened(bundle, "fp16", plans, style=style) as engine:
+        for width, height in ((1280, 720), (641, 479), (1920, 1080), (97, 33)):
+            image = rng.integers(0, 256, (height, width, 3), np.uint8)
+            placement = placement_of((width, height), input_wh, fit)
+            outputs = engine.enqueue_frames([PlacedFrame(image, placement)]).result()
+            fitted = predict(engine, placement.input_from_frame(image)).class_map
+            np.testing.assert_array_equal(outputs["class_map"][0], fitted)
+            overlay = Overlay(bundle.manifest.output.classes, style)
+            result = segmentation_of(frame_of(image), placement, Prediction(fitted), SystemClock())
+            np.testing.assert_array_equal(outputs["blended"][0], overlay.draw(result))
+
+
+def test_a_pipeline_runs_on_it(bundle: Bundle, plans: Path) -> None:
+    sink = CollectingSink("all", wants_picture=True)
+    overlay = Overlay(bundle.manifest.output.classes, OverlayStyle())
+    sources = [source_from_uri(f"scene://street?frames=40&pace=max&seed={seed}") for seed in range(3)]
+    pipeline = Pipeline(
+        sources,
+        lambda: opened(bundle, "fp16", plans, max_batch=4, style=OverlayStyle()),
+        [sink],
+        draw=lambda result, _statistics: overlay.draw(result),
+    )
+    pipeline.run()
+    assert len(sink.results) == 120
+    assert pipeline.statistics().ledger.balanced
+    assert all(result.blended is not None for result in sink.results)
+
+
+def test_a_tampered_plan_is_never_used(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = next(expected(bundle.path)).image
+    with opened(bundle, "fp16", tmp_path / "plans") as engine:
+        wanted = predict(engine, image).class_map
+    (plan,) = (tmp_path / "plans").glob("*.plan")
+    content = bytearray(plan.read_bytes())
+    content[len(content) // 2] ^= 1
+    plan.write_bytes(content)
+    with caplog.at_level(logging.WARNING), opened(bundle, "fp16", tmp_path / "plans") as engine:
+        assert np.mean(predict(engine, image).class_map == wanted) >= 0.999
+    assert "is damaged" in caplog.text
