@@ -25,7 +25,7 @@ from vidseg.runtime.clock import SystemClock
 from vidseg.runtime.decoding import Outputs
 from vidseg.runtime.engines import Engine, Ticket
 from vidseg.runtime.engines.fake import FakeEngine, FakeService
-from vidseg.runtime.engines.onnxruntime import import_onnxruntime
+from vidseg.runtime.engines.onnxruntime import BATCH_AXIS, import_onnxruntime
 from vidseg.runtime.engines.opening import open_engine
 from vidseg.runtime.frame import Frame, Image
 from vidseg.runtime.geometry import placement_of
@@ -113,7 +113,9 @@ def plain_loop(bundle: Bundle, clip: Path, out: Path) -> float:
     """Frames a second of the loop that people write."""
     onnxruntime = import_onnxruntime()
     palette = np.array([spec.color_rgb[::-1] for spec in bundle.manifest.output.classes], np.uint8)
-    session = onnxruntime.InferenceSession(bundle.members["model.onnx"], providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    settings.add_free_dimension_override_by_name(BATCH_AXIS, 1)
+    session = onnxruntime.InferenceSession(bundle.members["model.onnx"], settings, providers=["CPUExecutionProvider"])
     capture = cv2.VideoCapture(str(clip))
     writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"mp4v"), 30, SIZE_WH)
     count, started = 0, time.perf_counter()

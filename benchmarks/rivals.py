@@ -15,7 +15,7 @@ from vidseg.export.frames import spread_frames
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.decoding import CLASS_MAP, Outputs, Prediction, decode_class_map
 from vidseg.runtime.engines.graph import INPUT, GraphOptions
-from vidseg.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from vidseg.runtime.engines.onnxruntime import BATCH_AXIS, OnnxRuntimeEngine
 from vidseg.runtime.frame import Image
 from vidseg.runtime.geometry import placement_of
 
@@ -33,7 +33,9 @@ def calibration_images(bundle: Bundle, model: ZooModel) -> list[Image]:
 
 def static_model(bundle: Bundle, model: ZooModel) -> OnnxRuntimeEngine:
     """ONNX Runtime's `quantize_static`: MinMax, Q/DQ, weights per channel."""
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -45,7 +47,9 @@ def static_model(bundle: Bundle, model: ZooModel) -> OnnxRuntimeEngine:
 
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(bundle.members["model.onnx"])
+        model_proto = onnx.load_from_string(bundle.members["model.onnx"])
+        make_dim_param_fixed(model_proto.graph, BATCH_AXIS, 1)
+        onnx.save(model_proto, source)
         quantize_static(source, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
         return OnnxRuntimeEngine(out.read_bytes(), GraphOptions("quantize_static", "int8"))
 
@@ -56,12 +60,13 @@ def nncf_model(bundle: Bundle, model: ZooModel, preset: str) -> OpenVinoModel:
     import openvino
 
     graph = openvino.Core().read_model(bundle.members["model.onnx"], b"")
+    width, height = bundle.manifest.input.size_wh
+    graph.reshape({INPUT: [1, height, width, 3]})
     for result in graph.get_results():
         if result.output(0).any_name != CLASS_MAP:
             graph.remove_result(result)
     dataset = nncf.Dataset([image[None] for image in calibration_images(bundle, model)])
     quantized = nncf.quantize(graph, dataset, preset=nncf.QuantizationPreset(preset))
-    height, width = bundle.manifest.input.size_wh[::-1]
     return OpenVinoModel(quantized, (1, height, width, 3))
 
 

@@ -19,6 +19,9 @@ ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
 MIN_AGREEMENT = 0.999
 """Share of the samples' pixels that a float variant has to reproduce here."""
 
+MAX_HALF_LOSS = 0.001
+"""By how much less float16 may reproduce on a GPU than computed as it is written: sums are in another order there."""
+
 MAX_LOSS = 0.01
 """By how much less a quantized variant may reproduce here than where it was exported: kernels round otherwise, and a
 processor whose 8-bit sums overflow loses much more."""
@@ -85,8 +88,11 @@ def sample_agreement(bundle: Bundle, engine: Engine) -> float:
 def min_agreement(bundle: Bundle, candidate: Candidate) -> float:
     """Share of the samples' pixels that a candidate has to reproduce, 0..1."""
     accuracy = {variant.name: variant.accuracy for variant in bundle.manifest.variants}.get(candidate.variant, {})
-    found = accuracy.get("exact" if candidate.engine == "tensorrt" else candidate.engine)
-    return MIN_AGREEMENT if found is None or found.samples is None else found.samples - MAX_LOSS
+    on_gpu = candidate.engine == "tensorrt"
+    found = accuracy.get("exact" if on_gpu else candidate.engine)
+    if found is not None and found.samples is not None:
+        return found.samples - MAX_LOSS
+    return min(MIN_AGREEMENT, found.agreement - MAX_HALF_LOSS) if found is not None and on_gpu else MIN_AGREEMENT
 
 
 def machine_fingerprint() -> dict[str, object]:

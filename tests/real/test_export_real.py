@@ -25,14 +25,17 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("data")]
 PUBLISHED = {
     "cgnet_camvid_360x480": 0.6613,
     "enet_camvid_360x480": 0.5390,
-    "espnetv2_s2_city_512x1024": 0.6045,
     "espnetv2_s1_city_256x512": 0.5266,
     "streetnet_camvid_360x480": 0.5507,
 }
-"""Mean IoU on camvid/test, as the models' README gives it."""
+"""Mean IoU on camvid/test, as the models' README gives it. ESPNetv2 s2 (0.6045) takes minutes:
+`benchmarks.int8_accuracy` measures it."""
 
 
-@pytest.mark.parametrize("model", [model for model in ZOO if model.labelled], ids=lambda model: model.name)
+JUDGED = [model for model in ZOO if model.labelled and model.name in PUBLISHED]
+
+
+@pytest.mark.parametrize("model", JUDGED, ids=lambda model: model.name)
 def test_an_exported_model_reaches_its_published_accuracy(few_frames: Path, tmp_path: Path, model: ZooModel) -> None:
     out = tmp_path / "model.vidseg"
     export_model(ExportRequest(model=model.file, out=out, frames=str(few_frames), **model.options))

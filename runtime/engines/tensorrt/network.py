@@ -127,12 +127,14 @@ def set_ranges(module: Any, network: Any, given: Ranges) -> None:
         given: see there.
     """
     in_float = set(given.in_float)
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    constants = {layer.get_output(0).name for layer in layers if layer.type == module.LayerType.CONSTANT}
     for tensor in [network.get_input(index) for index in range(network.num_inputs)]:
         _set_range(tensor, given)
-    for layer in [network.get_layer(index) for index in range(network.num_layers)]:
+    for layer in layers:
         outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
         inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
-        tensors = [tensor for tensor in (*inputs, *outputs) if tensor is not None]
+        tensors = [tensor for tensor in (*inputs, *outputs) if tensor is not None and tensor.name not in constants]
         for tensor in outputs:
             _set_range(tensor, given)
         if layer.type in {module.LayerType.CONSTANT, module.LayerType.SHAPE}:
