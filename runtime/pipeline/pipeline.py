@@ -39,6 +39,10 @@ ABORT_GRACE_S = 5.0
 OVERDUE_GRACE_S = 1.0
 """The same behind a drain that did not end in its time: a hung source has had its chance."""
 
+SIGNAL_INTERVAL_S = 0.25
+"""How often the main thread looks for signals. One that comes just before it starts to wait does not wake it: seen under
+load, where Ctrl-C was not heard until the run ended."""
+
 PUMP_INTERVAL_S = 0.02
 """How often a window is served while no result comes."""
 
@@ -206,7 +210,7 @@ class Pipeline:
                 port.close_sink()
                 self._commands.put(Ended(f"sink {port.name}"))
             self._runner = None
-        while not self._finished.wait(reporter.remaining_s()):
+        while not self._finished.wait(min(reporter.remaining_s(), SIGNAL_INTERVAL_S)):
             reporter.report_if_due(self.statistics)
 
     def __iter__(self) -> Iterator[Segmentation]:

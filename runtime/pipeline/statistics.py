@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 from typing import TypeAlias
 
@@ -119,9 +120,9 @@ class Reporter:
         self._interval_s = interval_s
         self._due = monotonic() + interval_s
 
-    def remaining_s(self) -> float | None:
-        """Until the next report is due; None where there is none."""
-        return None if self._report is None else max(self._due - monotonic(), 0)
+    def remaining_s(self) -> float:
+        """Until the next report is due; infinity where there is none."""
+        return inf if self._report is None else max(self._due - monotonic(), 0)
 
     def report_if_due(self, statistics: Callable[[], Statistics]) -> None:
         """Call the report with fresh statistics when its time has come."""

@@ -15,7 +15,7 @@ import pytest
 
 from tests.fakes import CollectingSink, MemorySource
 from vidseg.runtime.clock import SystemClock
-from vidseg.runtime.engines.fake import FakeEngine
+from vidseg.runtime.engines.fake import FakeEngine, FakeService
 from vidseg.runtime.errors import StopTimeoutError
 from vidseg.runtime.pipeline import Pipeline, signals_end
 from vidseg.runtime.pipeline.signals import Interrupted, signals_raised, signals_set
@@ -80,6 +80,16 @@ def test_a_second_sigint_gives_up_what_is_on_its_way_and_still_closes_the_sink()
     assert ledger.balanced
     assert ledger.in_flight == 0
     assert sink.closed == 1
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_is_heard_all_the_same() -> None:
+    """The system may give it to any thread, or to the main one just before that starts to wait."""
+    sink = CollectingSink(before=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+    pipeline = Pipeline([MemorySource(10**9)], lambda: FakeEngine((16, 12), FakeService(5.0)), [sink])
+    with signals_end(pipeline) as received:
+        pipeline.run()
+    assert received.number == signal.SIGINT
+    assert pipeline.statistics().ledger.balanced
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
