@@ -61,11 +61,15 @@ def candidates_of(bundle: Bundle, threads: Iterable[int | None] = (None,)) -> li
 
 
 def gpu_candidates(bundle: Bundle) -> list[Candidate]:
-    """Half precision, and INT8 where the bundle has it, where TensorRT can run here; none elsewhere."""
+    """Half precision, and INT8 where the bundle has it, where TensorRT can run here; none elsewhere.
+
+    Single precision too, where the bundle has no graph in half: some releases make no other plan of it.
+    """
     if not gpu_usable():
         return []
-    quantized = any(variant.name == "int8" for variant in bundle.manifest.variants)
-    return [Candidate("tensorrt", variant) for variant in ("fp16", *(["int8"] if quantized else []))]
+    names = {variant.name for variant in bundle.manifest.variants}
+    wanted = ["fp16", *(["int8"] if "int8" in names else []), *([] if "fp16" in names else ["float"])]
+    return [Candidate("tensorrt", variant) for variant in wanted]
 
 
 def gpu_usable() -> bool:

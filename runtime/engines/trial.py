@@ -26,7 +26,7 @@ from vidseg.runtime.engines.candidates import (
 )
 from vidseg.runtime.engines.choice import ChoiceMemory, fastest, is_clearly_faster
 from vidseg.runtime.engines.opening import AnyEngineName, GpuUse, open_engine
-from vidseg.runtime.errors import EngineError
+from vidseg.runtime.errors import DeviceError, EngineError
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ def engine_for(
     """The engine that a user wants, with the variant `float` or a named one; or for `auto` the fastest that is known.
 
     Where none is remembered, TensorRT's plans are built and compared where there is a GPU for it, which takes minutes,
-    once. Elsewhere ONNX Runtime serves, and unless `trials` is False finds out on the frames that come. A named variant
-    without an engine runs in the first one that it is for.
+    once. Elsewhere, and where none of them works, ONNX Runtime serves, and unless `trials` is False finds out on the
+    frames that come. A named variant without an engine runs in the first one that it is for.
 
     Raises:
         BundleError, EngineError, DeviceError: see `open_engine`.
@@ -71,27 +71,47 @@ def engine_for(
     if remembered and wanted in {"auto", remembered.engine}:
         try:
             return remembered.open(bundle, confidence=confidence, gpu=gpu)
-        except EngineError as error:
+        except (EngineError, DeviceError) as error:
             log.warning("%s was chosen before and cannot be loaded now: %s", remembered, error)
 
     def decided(candidate: Candidate) -> None:
         if memory:
             memory.remember(bundle, candidate)
 
-    on_gpu = gpu_candidates(bundle)
-    if on_gpu:
-        log.warning("finding the fastest plan for this GPU; where none is kept yet, that takes minutes, once")
-        chosen = fastest(bench(bundle, on_gpu, gpu=gpu))
-        decided(chosen)
-        return chosen.open(bundle, confidence=confidence, gpu=gpu)
-    if wanted == "tensorrt":
-        return open_engine(bundle, wanted, "fp16", confidence=confidence, gpu=gpu)  # says what is missing
-    candidates = candidates_of(bundle)
+    engine = _on_gpu(bundle, wanted, decided, confidence=confidence, gpu=gpu)
+    if engine is not None:
+        return engine
+    candidates = [candidate for candidate in candidates_of(bundle) if candidate.engine != "tensorrt"]
     if not candidates:
         raise EngineError(f"{bundle.path}: no engine that is installed here can run it", "", "Try `vidseg doctor`.")
     if not trials:
         return candidates[0].open(bundle, confidence=confidence)
     return TrialEngine(bundle, candidates, decided, confidence=confidence)
+
+
+def _on_gpu(
+    bundle: Bundle,
+    wanted: WantedEngine,
+    decided: Callable[[Candidate], None],
+    *,
+    confidence: bool,
+    gpu: GpuUse | None,
+) -> Engine | None:
+    """The fastest plan that is right, built now where none is kept; None where none works, unless it has to."""
+    candidates = gpu_candidates(bundle)
+    if not candidates:  # the error says what is missing
+        return open_engine(bundle, "tensorrt", "fp16", gpu=gpu) if wanted == "tensorrt" else None
+    log.warning("finding the fastest plan for this GPU; where none is kept yet, that takes minutes, once")
+    try:
+        chosen = fastest(bench(bundle, candidates, gpu=gpu))
+        engine = chosen.open(bundle, confidence=confidence, gpu=gpu)
+    except (EngineError, DeviceError) as error:
+        if wanted == "tensorrt":
+            raise
+        log.warning("the GPU is not used: %s", error)
+        return None
+    decided(chosen)
+    return engine
 
 
 def _named(bundle: Bundle, wanted: WantedEngine, variant: str | None) -> Candidate:

@@ -46,6 +46,7 @@ class TensorRtOptions:
         fetch: names of the outputs that are wanted.
         cuda_graphs: give the device its work in one call; only plans for a batch of one.
         look: draw results over frames on the device; None: not there.
+        dla_core: where a plan for a DLA runs.
         fit_frames: lay frames on the input there too, else on the CPU, and nothing is drawn.
     """
 
@@ -55,6 +56,7 @@ class TensorRtOptions:
     fetch: tuple[str, ...] = (CLASS_MAP,)
     cuda_graphs: bool = False
     look: Look | None = None
+    dla_core: int | None = None
     fit_frames: bool = True
 
 
@@ -80,7 +82,7 @@ class TensorRtEngine:
         self._closed = False
         with ExitStack() as opened:
             opened.enter_context(cuda)
-            self._execution = PlanExecution(plan, library, options.name)
+            self._execution = PlanExecution(plan, library, options.name, options.dla_core)
             opened.callback(self._execution.close)
             self._fits = options.fit_frames
             kernels = FrameKernels(cuda) if self._fits else None

@@ -47,6 +47,7 @@ class PlanExecution:
         plan: for this device and this release of TensorRT, checked by its checksum: a damaged one can end the process.
         library: TensorRT.
         name: of the model, for messages.
+        dla_core: where a plan for a DLA runs.
 
     Raises:
         PlanRefusedError: TensorRT refuses the plan.
@@ -54,7 +55,7 @@ class PlanExecution:
         DeviceError: memory is used up.
     """
 
-    def __init__(self, plan: bytes, library: Library, name: str) -> None:
+    def __init__(self, plan: bytes, library: Library, name: str, dla_core: int | None = None) -> None:
         self._name = name
         self._library = library
         self._runtime: Any = None
@@ -62,6 +63,7 @@ class PlanExecution:
         self._context: Any = None
         self._dynamic = False
         self._batch = 0
+        self._dla_core = dla_core
         try:
             self.inputs, self.outputs = self._load(plan)
         except BaseException:  # whoever looks at the error's frames must not keep it alive beyond the CUDA context
@@ -71,6 +73,8 @@ class PlanExecution:
     def _load(self, plan: bytes) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
         name, library = self._name, self._library
         self._runtime = library.module.Runtime(library.logger)
+        if self._dla_core is not None:
+            self._runtime.DLA_core = self._dla_core
         if hasattr(self._runtime, "engine_host_code_allowed"):
             self._runtime.engine_host_code_allowed = True  # version-compatible plans have some; we made them
         self._engine = self._runtime.deserialize_cuda_engine(plan)

@@ -67,6 +67,7 @@ def open_tensorrt(
         fetch=outputs,
         cuda_graphs=gpu.cuda_graphs,
         look=_look(bundle, gpu),
+        dla_core=settings.dla_core,
     )
     if gpu.plans is None:
         plan = build_plan(bundle, settings, machine, build).plan

@@ -152,15 +152,21 @@ class _Translator:
 
     driver: Any
 
+    def _free(self) -> str:
+        try:
+            free, total = (size >> 20 for size in self.driver.mem_get_info())
+        except self.driver.Error:  # no context yet: it was the one that found no room
+            return ""
+        return f"; {free} of {total} MiB are free"
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         try:
             yield
         except self.driver.MemoryError as error:
-            free, total = (size >> 20 for size in self.driver.mem_get_info())
             raise OutOfMemoryError(
                 "the GPU's memory is used up",
-                f"{error}; {free} of {total} MiB are free",
+                f"{error}{self._free()}",
                 "End other programs that use the GPU, or take a smaller batch.",
             ) from error
         except (self.driver.Error, libcuda.CudaError) as error:
