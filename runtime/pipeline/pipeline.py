@@ -40,8 +40,7 @@ OVERDUE_GRACE_S = 1.0
 """The same behind a drain that did not end in its time: a hung source has had its chance."""
 
 SIGNAL_INTERVAL_S = 0.25
-"""How often the main thread heeds signals. One that comes just before it starts to wait does not wake it: under load
-Ctrl-C was seen to go unheard until the run ended."""
+"""How often the main thread heeds signals: one that the system gives to another thread does not wake it."""
 
 PUMP_INTERVAL_S = 0.02
 """How often a window is served while no result comes."""
