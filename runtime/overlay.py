@@ -79,16 +79,14 @@ class Overlay:
             if spec.name not in style.hidden:
                 self._visible[class_id] = class_id
 
-    def draw(self, segmentation: Segmentation, hud: Sequence[str] = ()) -> Image:
+    def draw(self, segmentation: Segmentation, hud: Sequence[str] = (), blended: Image | None = None) -> Image:
         """A new picture, (H, W, 3) uint8 BGR at the frame's size, twice as wide for `side-by-side`.
-
-        Where the engine has drawn the colours already, they are taken as they are: it was given this style.
 
         Args:
             segmentation: what to draw.
             hud: lines of text for the upper left corner.
+            blended: the colours over the frame, where an engine that was given this style has drawn them already.
         """
-        blended = segmentation.blended
         if self._style.hidden:
             segmentation = replace(segmentation, class_map=self._visible[segmentation.class_map])
         if blended is None:

@@ -163,7 +163,7 @@ class _Picture:
         if self._hud and now_ns >= self._due_ns:
             self._lines = hud_lines(statistics())
             self._due_ns = now_ns + HUD_INTERVAL_NS
-        return self._overlay.draw(segmentation, self._lines)
+        return self._overlay.draw(segmentation, self._lines, segmentation.blended)
 
 
 def _sink(sink: SinkLike, number: int, bundle: Bundle) -> Sink:

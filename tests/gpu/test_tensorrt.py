@@ -115,7 +115,7 @@ def test_a_pipeline_runs_on_it(bundle: Bundle, plans: Path) -> None:
         sources,
         lambda: opened(bundle, "fp16", plans, max_batch=4, style=OverlayStyle()),
         [sink],
-        draw=lambda result, _statistics: overlay.draw(result),
+        draw=lambda result, _statistics: overlay.draw(result, (), result.blended),
     )
     pipeline.run()
     assert len(sink.results) == 120

@@ -116,7 +116,7 @@ def test_tensorrt_in_a_pipeline_fits_infers_and_draws_on_its_device(max_batch: i
     overlay = Overlay(CLASSES, style)
     sink = CollectingSink("all", wants_picture=True)
     sources = [MemorySource(40, name=f"source {number}") for number in range(3)]
-    Pipeline(sources, opened, [sink], draw=lambda result, _statistics: overlay.draw(result)).run()
+    Pipeline(sources, opened, [sink], draw=lambda result, _: overlay.draw(result, (), result.blended)).run()
     assert len(sink.results) == 120
     for result, picture in zip(sink.results, sink.pictures, strict=True):
         assert result.blended is not None

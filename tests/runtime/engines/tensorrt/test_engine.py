@@ -136,7 +136,10 @@ def test_frames_are_laid_on_the_input_as_the_cpu_does_and_drawn_over(cuda: FakeC
                     SystemClock(),
                 )  # fmt: skip
                 np.testing.assert_array_equal(wanted.blended, Overlay(CLASSES, style).draw(plain))
-                np.testing.assert_array_equal(Overlay(CLASSES, style).draw(wanted), Overlay(CLASSES, style).draw(plain))
+                over = Overlay(CLASSES, style)
+                np.testing.assert_array_equal(over.draw(wanted, (), wanted.blended), over.draw(plain))
+                other = Overlay(CLASSES, OverlayStyle(alpha=0.9))  # somebody's own draws as it is asked to
+                np.testing.assert_array_equal(other.draw(wanted), other.draw(plain))
 
 
 def test_frames_without_room_on_the_device_are_fitted_on_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
