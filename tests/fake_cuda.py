@@ -242,9 +242,9 @@ class FakeCuda:
         self._check()
         if name.encode() not in ptx:
             raise EngineError("CUDA failed", f"named symbol not found: {name}")
-        return FakeKernel(self, self.functions[name], signature)
+        return FakeKernel(self, self.functions.get(name), signature)
 
-    def record(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
         self._check()
         if not self._records:
             return None
@@ -252,11 +252,14 @@ class FakeCuda:
         self._recording = (stream, recorded)
         try:
             work()
+        except EngineError:
+            return None
         finally:
             self._recording = None
         return FakeGraph(self, recorded)
 
     def free_memory(self) -> tuple[int, int]:
+        """Bytes of the device that are free, and all."""
         self.check_thread()
         used = sum(block.values.nbytes for block in self._blocks if block.alive and block.on_device)
         return self._memory_bytes - used, self._memory_bytes

@@ -144,17 +144,20 @@ class FakeEvent:
 class FakeKernel:
     """See `Kernel`."""
 
-    def __init__(self, cuda: FakeCuda, function: FakeFunction, signature: str) -> None:
+    def __init__(self, cuda: FakeCuda, function: FakeFunction | None, signature: str) -> None:
         self._cuda = cuda
         self._function = function
         self._signature = signature
 
     def launch(self, stream: Stream, grid: Grid, block: Grid, *arguments: int | float) -> None:
+        function = self._function
+        if function is None:
+            raise RuleBroken("a kernel that the fake has no function for")
         if len(arguments) != len(self._signature):
             raise RuleBroken(f"{len(arguments)} arguments for the signature {self._signature}")
         if np.prod(block) > 1024 or min(*grid, *block) < 1 or max(grid[1:]) > 65535:
             raise RuleBroken(f"a device takes no grid of {grid} blocks of {block}")
-        if not set(self._function.writes) <= {n for n, code in enumerate(self._signature) if code == "P"}:
+        if not set(function.writes) <= {n for n, code in enumerate(self._signature) if code == "P"}:
             raise RuleBroken("a kernel writes at what is no address")
         pointers = {
             number: self._cuda.block_at(int(value), 1)
@@ -163,9 +166,9 @@ class FakeKernel:
         }
         self._cuda.give(
             stream,
-            lambda: self._function.run(self._cuda, grid, block, arguments),
-            reads=[one for number, one in pointers.items() if number not in self._function.writes],
-            writes=[one for number, one in pointers.items() if number in self._function.writes],
+            lambda: function.run(self._cuda, grid, block, arguments),
+            reads=[one for number, one in pointers.items() if number not in function.writes],
+            writes=[one for number, one in pointers.items() if number in function.writes],
         )
 
 

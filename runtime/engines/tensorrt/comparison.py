@@ -19,7 +19,7 @@ from vidseg.runtime.engines.tensorrt.building import Machine, plan_key, plan_of
 from vidseg.runtime.engines.tensorrt.device import device_facts
 from vidseg.runtime.engines.tensorrt.inspection import EngineAudit, inspect_plan
 from vidseg.runtime.engines.tensorrt.library import find_library
-from vidseg.runtime.engines.tensorrt.opening import open_tensorrt
+from vidseg.runtime.engines.tensorrt.opening import PRECISIONS, open_tensorrt
 from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
 from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
@@ -28,7 +28,7 @@ from vidseg.runtime.errors import EngineError
 Progress = Callable[[str], AbstractContextManager[Callable[[float], None]]]
 """Starts a bar for a step, and gives what takes the share that is done."""
 
-VARIANTS: Mapping[Precision, str] = {"fp32": "float", "fp16": "fp16", "int8": "int8"}
+VARIANTS: Mapping[Precision, str] = {precision: variant for variant, precision in PRECISIONS.items()}
 """What the engine calls a precision."""
 
 
@@ -76,7 +76,7 @@ class GpuPlanMaker:
         if self._rebuild:
             cache.forget(plan_key(self._bundle, settings, self.machine, options.outputs))
         plan = plan_of(self._bundle, settings, self.machine, cache, options)
-        return inspect_plan(self.machine.library, plan, self._bundle.path.name)
+        return inspect_plan(self.machine.library, plan, self._bundle.path.name, settings.dla_core)
 
     def open(self, settings: BuildSettings) -> Engine:
         """See `PlanMaker`."""

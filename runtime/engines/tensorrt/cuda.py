@@ -135,14 +135,11 @@ class Cuda(Protocol):
             signature: of its arguments, in the codes of `struct`, with P for an address: "PPiif".
         """
 
-    def record(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
         """Record what a callable gives to a stream, without doing it.
 
         Addresses and shapes are part of the recording. None where something in it cannot be recorded.
         """
-
-    def free_memory(self) -> tuple[int, int]:
-        """Bytes of the device that are free, and all."""
 
     def __enter__(self) -> Cuda: ...
     def __exit__(

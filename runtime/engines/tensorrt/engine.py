@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from vidseg.runtime.decoding import BLENDED, CLASS_MAP, Outputs, Prediction, decode_class_map
 from vidseg.runtime.engines import PlacedFrame
-from vidseg.runtime.engines.graph import check_batch
+from vidseg.runtime.engines.graph import INPUT, check_batch
 from vidseg.runtime.engines.tensorrt.buffers import Buffers
 from vidseg.runtime.engines.tensorrt.cuda import Cuda, Event, Graph, OutOfMemoryError
 from vidseg.runtime.engines.tensorrt.execution import PlanExecution
@@ -47,7 +48,6 @@ class TensorRtOptions:
         cuda_graphs: give the device its work in one call; only plans for a batch of one.
         look: draw results over frames on the device; None: not there.
         dla_core: where a plan for a DLA runs.
-        fit_frames: lay frames on the input there too, else on the CPU, and nothing is drawn.
     """
 
     name: str = "model"
@@ -57,7 +57,6 @@ class TensorRtOptions:
     cuda_graphs: bool = False
     look: Look | None = None
     dla_core: int | None = None
-    fit_frames: bool = True
 
 
 class TensorRtEngine:
@@ -80,33 +79,33 @@ class TensorRtEngine:
         self._options = options = options or TensorRtOptions()
         self._thread = threading.get_ident()
         self._closed = False
+        self._computed: Event | None = None
         with ExitStack() as opened:
             opened.enter_context(cuda)
             self._execution = PlanExecution(plan, library, options.name, options.dla_core)
             opened.callback(self._execution.close)
-            self._fits = options.fit_frames
-            kernels = FrameKernels(cuda) if self._fits else None
-            if kernels is not None:
-                opened.callback(kernels.close)
-            self._slots = []
+            self._fits = True
+            kernels = FrameKernels(cuda)
+            opened.callback(kernels.close)
+            self._slots: list[_Slot] = []
+            opened.callback(self._free_slots)
             for _ in range(SLOTS):
                 self._slots.append(_Slot(cuda, self._execution, kernels, options.look))
-                opened.callback(self._slots[-1].free)
             missing = [name for name in options.fetch if name not in self._execution.outputs]
             if missing:
                 raise EngineError(
                     f"{options.name}: the plan does not give `{missing[0]}`", ", ".join(self._execution.outputs)
                 )
-            self._computed: Event | None = None
             self._next = 0
             self._max_batch = 1
             self._warm_up(cuda)
             self._opened = opened.pop_all()
+        atexit.register(self._close_at_exit)  # a context that is still entered then ends the process with an abort
 
     @property
     def input_shape_nhwc(self) -> tuple[int, int, int, int]:
         """(max_batch, height, width, 3)."""
-        _, height, width, _ = self._slots[0].buffers.image.host.shape
+        _, height, width, _ = self._execution.inputs[INPUT].shape
         return (self._max_batch, height, width, 3)
 
     @property
@@ -152,7 +151,7 @@ class TensorRtEngine:
             raise EngineError(f"{self._options.name}: a batch is 1 to {self._max_batch} frames", f"{len(frames)}")
         slot = self._free_slot()
         image = slot.buffers.image
-        if self._fits and slot.frames is not None:
+        if self._fits:
             try:
                 slot.frames.fit(frames, image.address, slot.stream)
                 return self._start(slot, len(frames), frames)
@@ -160,6 +159,9 @@ class TensorRtEngine:
                 log.warning("frames are fitted on the CPU from now on: %s", error)
                 self._fits = False
                 slot.stream.synchronize()
+            except EngineError:
+                slot.stream.synchronize()  # the slot's memory is free again
+                raise
         for number, frame in enumerate(frames):
             image.host[number] = frame.placement.input_from_frame(frame.image)
         return self._start(slot, len(frames))
@@ -177,11 +179,14 @@ class TensorRtEngine:
         if self._closed:
             return
         self._check_thread()
-        self._closed = True
+        atexit.unregister(self._close_at_exit)
         with self._opened:
             for slot in self._slots:
+                if slot.ticket is not None:
+                    slot.ticket.collect()
                 with suppress(EngineError, DeviceError):  # whoever waited for it was told
                     slot.stream.synchronize()
+            self._closed = True
 
     def __enter__(self) -> TensorRtEngine:
         return self
@@ -190,6 +195,16 @@ class TensorRtEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _close_at_exit(self) -> None:
+        with suppress(EngineError, DeviceError):  # another thread's, which has ended
+            self.close()
+
+    def _free_slots(self) -> None:
+        """Streams and events go with them: nothing of the device may be held beyond its context."""
+        self._computed = None
+        while self._slots:
+            self._slots.pop().free()
 
     def _check_thread(self) -> None:
         if self._closed:
@@ -212,7 +227,7 @@ class TensorRtEngine:
             if not fitted:
                 slot.buffers.image.upload(count, slot.stream)
             self._compute(slot, count)
-            if fitted and slot.frames is not None:
+            if fitted:
                 class_maps = slot.buffers.outputs[CLASS_MAP]
                 _, height, width = class_maps.host.shape
                 slot.frames.draw(fitted, class_maps.address, (width, height), slot.stream)
@@ -241,7 +256,7 @@ class TensorRtEngine:
         self._check_thread()
         slot.done.synchronize()
         found = {name: slot.buffers.outputs[name].host[:count].copy() for name in self._options.fetch}
-        pictures = slot.frames.pictures(fitted) if fitted and slot.frames is not None else None
+        pictures = slot.frames.pictures(fitted) if fitted else None
         return found if pictures is None else {**found, BLENDED: pictures}
 
     def _warm_up(self, cuda: Cuda) -> None:
@@ -262,7 +277,7 @@ class TensorRtEngine:
             log.warning("%s: no CUDA graphs: its plan is for more than one picture at a time", self._options.name)
             return
         for slot in self._slots:
-            slot.graph = cuda.record(slot.stream, lambda slot=slot: self._give_one(slot))  # type: ignore[misc]
+            slot.graph = cuda.capture(slot.stream, lambda slot=slot: self._give_one(slot))  # type: ignore[misc]
             if slot.graph is None:
                 log.warning("%s: no CUDA graphs: its plan cannot be recorded", self._options.name)
                 return
@@ -288,9 +303,9 @@ class TensorRtEngine:
 class _Slot:
     """One batch in flight."""
 
-    def __init__(self, cuda: Cuda, execution: PlanExecution, kernels: FrameKernels | None, look: Look | None) -> None:
+    def __init__(self, cuda: Cuda, execution: PlanExecution, kernels: FrameKernels, look: Look | None) -> None:
         self.buffers = Buffers(cuda, execution.inputs, execution.outputs)
-        self.frames = None if kernels is None else FrameMemory(cuda, kernels, look)
+        self.frames = FrameMemory(cuda, kernels, look)
         self.stream = cuda.stream()
         self.computed = cuda.event()
         self.done = cuda.event()
@@ -300,8 +315,7 @@ class _Slot:
     def free(self) -> None:
         if self.graph is not None:
             self.graph.free()
-        if self.frames is not None:
-            self.frames.free()
+        self.frames.free()
         self.buffers.free()
 
 

@@ -40,6 +40,16 @@ class TensorSpec:
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
+def runtime_of(library: Library, dla_core: int | None = None) -> Any:
+    """What loads plans of ours; it has to live as long as they do."""
+    runtime = library.module.Runtime(library.logger)
+    if dla_core is not None:
+        runtime.DLA_core = dla_core
+    if hasattr(runtime, "engine_host_code_allowed"):
+        runtime.engine_host_code_allowed = True  # version-compatible plans have some; we made them
+    return runtime
+
+
 class PlanExecution:
     """A plan with one execution context. Its memory is used by one batch at a time: callers order their streams.
 
@@ -72,11 +82,7 @@ class PlanExecution:
 
     def _load(self, plan: bytes) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
         name, library = self._name, self._library
-        self._runtime = library.module.Runtime(library.logger)
-        if self._dla_core is not None:
-            self._runtime.DLA_core = self._dla_core
-        if hasattr(self._runtime, "engine_host_code_allowed"):
-            self._runtime.engine_host_code_allowed = True  # version-compatible plans have some; we made them
+        self._runtime = runtime_of(library, self._dla_core)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise PlanRefusedError(f"{name}: TensorRT refuses its plan", library.last_error())

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vidseg.runtime.engines.graph import INPUT
+from vidseg.runtime.engines.tensorrt.execution import runtime_of
 from vidseg.runtime.engines.tensorrt.library import Library
 from vidseg.runtime.errors import EngineError
 
@@ -86,21 +87,20 @@ def audit_engine(text: str) -> EngineAudit:
     )
 
 
-def inspect_plan(library: Library, plan: bytes, name: str) -> EngineAudit:
+def inspect_plan(library: Library, plan: bytes, name: str, dla_core: int | None = None) -> EngineAudit:
     """Load a plan, ask what it consists of, and let go of it.
 
     Args:
         library: the TensorRT that built it. There has to be a GPU.
         plan: for this device and release, checked.
         name: of the model, for messages.
+        dla_core: where a plan for a DLA runs.
 
     Raises:
         EngineError: TensorRT refuses the plan.
     """
     module = library.module
-    runtime = module.Runtime(library.logger)
-    if hasattr(runtime, "engine_host_code_allowed"):
-        runtime.engine_host_code_allowed = True  # of version-compatible plans; this one is ours
+    runtime = runtime_of(library, dla_core)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineError(f"{name}: TensorRT refuses its plan", library.last_error(), "Build it again.")

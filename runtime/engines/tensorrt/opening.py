@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 from vidseg.runtime.bundle import Bundle
@@ -24,7 +25,8 @@ from vidseg.runtime.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-_PRECISIONS: dict[str, Precision] = {"float": "fp32", "fp16": "fp16", "int8": "int8"}
+PRECISIONS: Mapping[str, Precision] = {"float": "fp32", "fp16": "fp16", "int8": "int8"}
+"""What plans of a variant compute in."""
 
 
 def open_tensorrt(
@@ -51,13 +53,13 @@ def open_tensorrt(
         EngineError: TensorRT or pycuda is missing, the bundle has no such graph, or TensorRT makes no plan of it.
     """
     gpu = gpu or GpuUse()
-    if variant not in _PRECISIONS:
+    if variant not in PRECISIONS:
         raise EngineError(
-            f"{bundle.path}: TensorRT takes no variant {variant} by its name", "", f"Name {', '.join(_PRECISIONS)}."
+            f"{bundle.path}: TensorRT takes no variant {variant} by its name", "", f"Name {', '.join(PRECISIONS)}."
         )
     cuda = PycudaDriver()
     machine = Machine(find_library(), device_facts())
-    settings = settings or _settings(bundle, _PRECISIONS[variant], gpu, machine)
+    settings = settings or _settings(bundle, PRECISIONS[variant], gpu, machine)
     outputs = (CLASS_MAP, CONFIDENCE) if confidence else (CLASS_MAP,)
     build = BuildOptions(outputs, options.progress, options.timeout_s) if options else BuildOptions(outputs)
     running = TensorRtOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class PycudaDriver:
     """A device's primary context; see `Cuda`.
 
     It is entered, used and left by one thread: pycuda ties what it frees to the thread that retained the context, and
-    ends the process where a context is still entered when its thread ends.
+    ends the process where a context is still entered when its thread ends. All drivers of a thread share one for each
+    device, in any order: the first enters it, the last leaves it.
 
     Args:
         index: of the device.
@@ -48,7 +50,7 @@ class PycudaDriver:
             ) from error
         self._driver = driver
         self._index = index
-        self._context: Any = None
+        self._is_entered = False
         self._translated = _Translator(driver)
         self._modules: dict[bytes, Any] = {}
 
@@ -110,7 +112,7 @@ class PycudaDriver:
             function.prepare(signature)
             return _Kernel(self._translated, function)
 
-    def record(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
         """See `Cuda`."""
         try:
             with libcuda.captured(stream.handle) as found:
@@ -120,30 +122,51 @@ class PycudaDriver:
             log.info("not recorded: %s", error)
             return None
 
-    def free_memory(self) -> tuple[int, int]:
-        """See `Cuda`."""
-        with self._translated():
-            free, total = self._driver.mem_get_info()
-            return int(free), int(total)
-
     def __enter__(self) -> PycudaDriver:
-        with self._translated():
-            self._driver.init()
-            self._context = self._driver.Device(self._index).retain_primary_context()
-            self._context.push()
+        entered = _entered()
+        if self._index not in entered:
+            with self._translated():
+                self._driver.init()
+                context = self._driver.Device(self._index).retain_primary_context()
+                context.push()
+            entered[self._index] = _Entered(context)
+        entered[self._index].drivers += 1
+        self._is_entered = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        context, self._context = self._context, None
-        if context is None:
+        if not self._is_entered:
             return
+        self._is_entered = False
         self._modules.clear()
+        entered = _entered()
+        entered[self._index].drivers -= 1
+        if entered[self._index].drivers:
+            return
+        context = entered.pop(self._index).context
         self._driver.Context.pop()
         context.detach()  # enters it to let go of it, and stays (seen in pycuda 2026.1)
         with suppress(libcuda.CudaError):  # another release may have left it
             libcuda.leave_context()
+
+
+@dataclass(slots=True)
+class _Entered:
+    """A context that a thread has entered, and how many drivers use it."""
+
+    context: Any
+    drivers: int = 0
+
+
+_THREAD = threading.local()
+
+
+def _entered() -> dict[int, _Entered]:
+    """The contexts that this thread has entered, by device."""
+    contexts: dict[int, _Entered] = _THREAD.__dict__.setdefault("contexts", {})
+    return contexts
 
 
 @dataclass(frozen=True, slots=True)

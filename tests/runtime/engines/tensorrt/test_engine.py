@@ -41,7 +41,6 @@ def library_of(cuda: FakeCuda, **faults: Any) -> Library:
 
 
 def opened(cuda: FakeCuda, plan: bytes | None = None, **options: Any) -> TensorRtEngine:
-    options.setdefault("fit_frames", bool(cuda.functions))
     return TensorRtEngine(plan or fake_plan(SIZE_WH), library_of(cuda), cuda, TensorRtOptions(**options))
 
 
@@ -155,7 +154,7 @@ def test_frames_without_room_on_the_device_are_fitted_on_the_cpu(caplog: pytest.
 
 def test_a_run_that_tensorrt_refuses_is_one_error_and_the_next_works(cuda: FakeCuda) -> None:
     library = library_of(cuda, refuses_runs=frozenset({2, 3}))  # behind the first run of each slot
-    with TensorRtEngine(fake_plan(SIZE_WH), library, cuda, TensorRtOptions(fit_frames=False)) as engine:
+    with TensorRtEngine(fake_plan(SIZE_WH), library, cuda, TensorRtOptions()) as engine:
         for _ in range(2):
             with pytest.raises(EngineError, match="TensorRT failed"):
                 engine.enqueue(pictures(1))
@@ -220,6 +219,14 @@ def test_a_plan_that_is_none_of_ours_is_refused(cuda: FakeCuda, plan: bytes, mes
         opened(cuda, plan)
     with cuda:
         assert cuda.free_memory()[0] == cuda.free_memory()[1]
+
+
+def test_what_is_in_flight_when_it_is_closed_can_still_be_had(cuda: FakeCuda) -> None:
+    batch = pictures(1)
+    with opened(cuda) as engine:
+        ticket = engine.enqueue(batch)
+    np.testing.assert_array_equal(ticket.result()["class_map"], batch[..., 0] >> 5)
+    assert engine.input_shape_nhwc == (1, 6, 8, 3)
 
 
 def test_a_batch_that_does_not_fit_is_refused(cuda: FakeCuda) -> None:
