@@ -3,8 +3,8 @@ frames.
 
 Bare is the plan alone, one execution behind the other with its data on the device; the engine has copies in and out,
 and two batches in flight. Beside that, interleaved in the same run: FP16 against INT8, one picture at a time against
-eight, frames of 1280x720 fitted and drawn on the GPU against on the CPU, with and without CUDA graphs. The bundles are
-those of `tests.gpu.material`. `python -m benchmarks.tensorrt`
+a batch of eight, frames of 1280x720 fitted and drawn on the GPU against on the CPU, with and without CUDA graphs. The
+bundles are those of `tests.gpu.material`. `python -m benchmarks.tensorrt`
 """
 
 from __future__ import annotations
@@ -16,28 +16,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.interleave import Claim, conclude, median_ms
-from tests.gpu.material import TACTIC_SOURCES, bundles
+from tests.gpu.material import Variant, bundles, opened, settings_of
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.clock import SystemClock
 from vidseg.runtime.engines import PlacedFrame, predict
 from vidseg.runtime.engines.candidates import gpu_usable
-from vidseg.runtime.engines.opening import GpuUse
 from vidseg.runtime.engines.tensorrt.buffers import Buffers
 from vidseg.runtime.engines.tensorrt.building import Machine, plan_of
 from vidseg.runtime.engines.tensorrt.device import device_facts
 from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine
 from vidseg.runtime.engines.tensorrt.execution import PlanExecution
 from vidseg.runtime.engines.tensorrt.library import find_library
-from vidseg.runtime.engines.tensorrt.opening import open_tensorrt
 from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
 from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
-from vidseg.runtime.engines.tensorrt.settings import BuildSettings
 from vidseg.runtime.frame import Frame, Image
 from vidseg.runtime.geometry import placement_of
 from vidseg.runtime.overlay import Overlay, OverlayStyle
@@ -49,19 +46,6 @@ STREAMS = 8
 FRAME_WH = (1280, 720)
 RUNS = 50
 ROUNDS = 15
-
-Variant = Literal["fp16", "int8"]
-
-
-def settings_of(variant: Variant, max_batch: int = 1) -> BuildSettings:
-    """For a machine that may lack cuBLAS and cuDNN."""
-    return BuildSettings(precision=variant, max_batch=max_batch, tactic_sources=TACTIC_SOURCES)
-
-
-def opened(bundle: Bundle, variant: Variant, plans: Path, **gpu: Any) -> TensorRtEngine:
-    """The engine, as users have it."""
-    use = GpuUse(plans, **gpu)
-    return open_tensorrt(bundle, variant, use, settings=settings_of(variant, use.max_batch))
 
 
 @contextmanager
@@ -122,7 +106,7 @@ def per_frame(alternatives: Mapping[str, Callable[[], object]], pictures: int = 
 
 
 def times_of(bundle: Bundle, plans: Path) -> dict[str, float]:
-    """Milliseconds a frame of everything that is compared. Engines share the GPU, so one is open at a time."""
+    """Milliseconds a frame of everything that is compared."""
     rng = np.random.default_rng(0)
     width, height = bundle.manifest.input.size_wh
     image = rng.integers(0, 256, (height, width, 3), np.uint8)

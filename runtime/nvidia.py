@@ -132,7 +132,7 @@ def _tensorrt(board: str) -> Finding:
     numpy = version("numpy")
     if found["version"].startswith("8.") and not numpy.startswith("1."):
         text += f" beside NumPy {numpy}: it returns wrong arrays"
-        return Finding("tensorrt", "broken", text, 'pip install "numpy<2"')
+        return Finding("tensorrt", "broken", text, 'pip install "numpy<2" "opencv-python<4.12"')
     return Finding("tensorrt", "ok", text)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,13 +18,19 @@ from numpy.typing import NDArray
 
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.engines import predict
-from vidseg.runtime.engines.opening import open_engine
+from vidseg.runtime.engines.opening import GpuUse, open_engine
+from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine
+from vidseg.runtime.engines.tensorrt.onnx_bytes import has_free_batch
+from vidseg.runtime.engines.tensorrt.opening import open_tensorrt
+from vidseg.runtime.engines.tensorrt.settings import BuildSettings
 from vidseg.runtime.frame import ClassMap, Image
 
 FOLDER = Path(__file__).parents[2] / ".gpu-material"
 FRAMES = 20
 TACTIC_SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 """Of every release, and without cuBLAS and cuDNN, which a machine for tests may lack."""
+
+Variant: TypeAlias = Literal["fp16", "int8"]
 
 MODELS = ("streetnet", "cgnet", "enet", "demo")
 
@@ -60,6 +67,18 @@ def expected(bundle: Path) -> Iterator[Expected]:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         assert image is not None
         yield Expected(image.astype(np.uint8), class_map.astype(np.uint8), sure > 0)
+
+
+def opened(bundle: Bundle, variant: Variant, plans: Path, **gpu: Any) -> TensorRtEngine:
+    """The engine, for a machine that may lack cuBLAS and cuDNN; one picture at a time where the graph takes no more."""
+    use = GpuUse(plans, **gpu)
+    settings = settings_of(variant, use.max_batch if has_free_batch(bundle.members["model.onnx"]) else 1)
+    return open_tensorrt(bundle, variant, use, settings=settings)
+
+
+def settings_of(variant: Variant, max_batch: int = 1) -> BuildSettings:
+    """With kernels of TensorRT itself only."""
+    return BuildSettings(precision=variant, max_batch=max_batch, tactic_sources=TACTIC_SOURCES)
 
 
 def make(model_name: str) -> None:

@@ -7,23 +7,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from tests.fakes import CollectingSink
-from tests.gpu.material import TACTIC_SOURCES, bundles, expected
+from tests.gpu.material import Variant, bundles, expected, opened
 from tests.runtime.engines.tensorrt.test_engine import frame_of
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.clock import SystemClock
 from vidseg.runtime.decoding import Prediction
 from vidseg.runtime.engines import PlacedFrame, predict
 from vidseg.runtime.engines.candidates import Candidate, gpu_usable, min_agreement, sample_agreement
-from vidseg.runtime.engines.opening import GpuUse
-from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine
-from vidseg.runtime.engines.tensorrt.opening import open_tensorrt
-from vidseg.runtime.engines.tensorrt.settings import BuildSettings
 from vidseg.runtime.geometry import Fit, placement_of
 from vidseg.runtime.overlay import Overlay, OverlayStyle
 from vidseg.runtime.pipeline import Pipeline
@@ -55,14 +50,8 @@ def bundle(request: pytest.FixtureRequest) -> Bundle:
     return open_bundle(request.param)
 
 
-def opened(bundle: Bundle, variant: Literal["fp16", "int8"], plans: Path, **gpu: Any) -> TensorRtEngine:
-    use = GpuUse(plans, **gpu)
-    settings = BuildSettings(precision=variant, max_batch=use.max_batch, tactic_sources=TACTIC_SOURCES)
-    return open_tensorrt(bundle, variant, use, settings=settings)
-
-
 @pytest.mark.parametrize("variant", ["fp16", "int8"])
-def test_a_plan_agrees_with_onnx_runtime(bundle: Bundle, plans: Path, variant: Literal["fp16", "int8"]) -> None:
+def test_a_plan_agrees_with_onnx_runtime(bundle: Bundle, plans: Path, variant: Variant) -> None:
     with opened(bundle, variant, plans) as engine:
         candidate = Candidate("tensorrt", variant)
         assert sample_agreement(bundle, engine) >= min_agreement(bundle, candidate)
