@@ -138,7 +138,10 @@ def test_a_jetson_that_cannot_reach_its_gpu_has_to_be_mended(tmp_path: Path) -> 
 def test_numpy_2_beside_tensorrt_8_and_an_old_driver_are_named(tmp_path: Path, compiled: Callable[..., Path]) -> None:
     package(tmp_path, "tensorrt", "8.6.1", {"__init__.py": TENSORRT.format("8.6.1")})
     found = examined(tmp_path / "root", tmp_path, compiled(11040))
-    assert (found["tensorrt"].verdict, found["tensorrt"].fix) == ("broken", 'pip install "numpy<2"')
+    assert (found["tensorrt"].verdict, found["tensorrt"].fix) == (
+        "broken",
+        'pip install "numpy<2" "opencv-python<4.12"',
+    )
     assert f"NumPy {version('numpy')}" in found["tensorrt"].text
     assert (found["driver"].verdict, found["driver"].text) == ("broken", "of unknown version, CUDA up to 11.4")
     assert "520" in found["driver"].fix
