@@ -13,6 +13,7 @@ VidsegError                                                  1  fault while runn
 ├── FrameError            (ValueError)                       1  one bad frame; the source goes on
 ├── SinkError             (OSError)                          1  a result that cannot be delivered
 ├── StopTimeoutError      (TimeoutError)                     1  a thread that outlived stop()
+├── OpeningCancelledError                                    1  an engine that nobody waits for any more
 └── DeviceError           (RuntimeError)                     6  a GPU or display that is not there
 """
 
@@ -90,6 +91,10 @@ class SinkError(VidsegError, OSError):
 
 class StopTimeoutError(VidsegError, TimeoutError):
     """A thread that was still alive when the time given to `stop()` was over."""
+
+
+class OpeningCancelledError(VidsegError):
+    """An engine that is not opened to the end, because the run ends; no fault of anything."""
 
 
 class DeviceError(VidsegError, RuntimeError):

@@ -14,7 +14,7 @@ import numpy as np
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines import Engine, Ticket, predict
 from vidseg.runtime.engines.candidates import MIN_AGREEMENT, Candidate, min_agreement, sample_agreement
-from vidseg.runtime.engines.opening import GpuUse
+from vidseg.runtime.engines.opening import Progress, nothing_said
 from vidseg.runtime.errors import DeviceError, EngineError
 from vidseg.runtime.frame import Image
 
@@ -108,8 +108,8 @@ def bench(
     bundle: Bundle,
     candidates: Sequence[Candidate],
     options: BenchOptions | None = None,
-    progress: Callable[[float], None] = lambda _share: None,
-    gpu: GpuUse | None = None,
+    progress: Progress = nothing_said,
+    load: Callable[[Candidate], Engine] | None = None,
 ) -> list[BenchRow]:
     """Measure candidates on the bundle's samples, or on the rendered street where it has none.
 
@@ -118,7 +118,7 @@ def bench(
         candidates: what to compare, see `candidates_of`.
         options: how long.
         progress: called with the share that is done, 0..1.
-        gpu: see `open_engine`.
+        load: makes a candidate's engine; None: `Candidate.open`, without anything else.
 
     Returns:
         A row for each candidate, in their order; those that fail say why.
@@ -126,7 +126,10 @@ def bench(
     options = options or BenchOptions()
     images = _images(bundle, options.block)
     with ExitStack() as stack:
-        opened = [_open(bundle, candidate, stack, gpu) for candidate in candidates]
+        opened = [
+            _loaded(bundle, candidate, stack, load or (lambda candidate: candidate.open(bundle)))
+            for candidate in candidates
+        ]
         runners = [runner for runner in opened if isinstance(runner, _Runner)]
         started, rounds = perf_counter(), 0
         while runners and (rounds < options.min_rounds or perf_counter() - started < options.seconds):
@@ -137,10 +140,12 @@ def bench(
     return [runner.row() if isinstance(runner, _Runner) else runner for runner in opened]
 
 
-def _open(bundle: Bundle, candidate: Candidate, stack: ExitStack, gpu: GpuUse | None) -> _Runner | BenchRow:
+def _loaded(
+    bundle: Bundle, candidate: Candidate, stack: ExitStack, load: Callable[[Candidate], Engine]
+) -> _Runner | BenchRow:
     started = perf_counter()
     try:
-        engine = stack.enter_context(candidate.open(bundle, gpu=gpu))
+        engine = stack.enter_context(load(candidate))
         open_ms = (perf_counter() - started) * 1e3
         agreement = sample_agreement(bundle, engine)
         return _Runner(candidate, engine, open_ms, agreement, min_agreement(bundle, candidate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -20,6 +21,13 @@ EngineName: TypeAlias = Literal["onnxruntime", "openvino"]
 
 AnyEngineName: TypeAlias = EngineName | Literal["tensorrt"]
 
+Progress: TypeAlias = Callable[[float], None]
+"""Takes the share that is done, 0..1."""
+
+
+def nothing_said(_share: float) -> None:
+    """A `Progress` that nobody looks at."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
@@ -31,12 +39,15 @@ class GpuUse:
             nothing.
         style: of the pictures that are wanted; None for none.
         cuda_graphs: give the device its work in one call.
+        progress: called every now and then while a plan is built, with the share that is done, 0..1, where the library
+            tells it. What it raises ends the build.
     """
 
     plans: Path | None = None
     max_batch: int = 1
     style: OverlayStyle | None = None
     cuda_graphs: bool = False
+    progress: Progress = nothing_said
 
 
 def open_engine(

@@ -78,7 +78,7 @@ def engine_for(
         if memory:
             memory.remember(bundle, candidate)
 
-    engine = _on_gpu(bundle, wanted, decided, confidence=confidence, gpu=gpu)
+    engine = _on_gpu(bundle, wanted, decided, confidence=confidence, gpu=gpu or GpuUse())
     if engine is not None:
         return engine
     candidates = [candidate for candidate in candidates_of(bundle) if candidate.engine != "tensorrt"]
@@ -95,7 +95,7 @@ def _on_gpu(
     decided: Callable[[Candidate], None],
     *,
     confidence: bool,
-    gpu: GpuUse | None,
+    gpu: GpuUse,
 ) -> Engine | None:
     """The fastest plan that is right, built now where none is kept; None where none works, unless it has to."""
     candidates = gpu_candidates(bundle)
@@ -103,7 +103,12 @@ def _on_gpu(
         return open_engine(bundle, "tensorrt", "fp16", gpu=gpu) if wanted == "tensorrt" else None
     log.warning("finding the fastest plan for this GPU; where none is kept yet, that takes minutes, once")
     try:
-        chosen = fastest(bench(bundle, candidates, gpu=gpu))
+        chosen = fastest(
+            bench(
+                bundle, candidates, progress=lambda _share: gpu.progress(0.0),
+                load=lambda candidate: candidate.open(bundle, confidence=confidence, gpu=gpu),
+            )
+        )  # fmt: skip
         engine = chosen.open(bundle, confidence=confidence, gpu=gpu)
     except (EngineError, DeviceError) as error:
         if wanted == "tensorrt":

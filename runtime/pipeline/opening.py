@@ -16,6 +16,7 @@ from vidseg.runtime.engines.trial import WantedEngine, engine_for
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.overlay import Overlay, OverlayStyle
+from vidseg.runtime.pipeline.engine_opening import EngineOpener
 from vidseg.runtime.pipeline.options import PipelineOptions
 from vidseg.runtime.pipeline.pipeline import Pipeline
 from vidseg.runtime.pipeline.statistics import Statistics
@@ -109,13 +110,16 @@ def open_pipeline(
             source_from_uri(str(source), realtime=realtime) if isinstance(source, str | Path) else source
             for source in sources
         ],
-        lambda: engine_for(
-            opened,
-            options.engine,
-            options.memory,
-            variant=options.variant,
-            confidence=options.confidence,
-            gpu=gpu,
+        EngineOpener(
+            lambda gpu: engine_for(
+                opened,
+                options.engine,
+                options.memory,
+                variant=options.variant,
+                confidence=options.confidence,
+                gpu=gpu,
+            ),
+            gpu,
         ),
         ready_sinks,
         options=PipelineOptions(

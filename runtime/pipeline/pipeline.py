@@ -12,12 +12,13 @@ from typing import Literal, TypeAlias
 
 from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.engines import Engine
-from vidseg.runtime.errors import SourceError, StopTimeoutError, UsageError
+from vidseg.runtime.errors import OpeningCancelledError, SourceError, StopTimeoutError, UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.pipeline.admission import Admission
 from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
 from vidseg.runtime.pipeline.commands import Abort, Command, Drain, Ended, Failed, SinkFailed
+from vidseg.runtime.pipeline.engine_opening import CancellableOpener
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, SlotPolicy, every_frame
 from vidseg.runtime.pipeline.ledger import Ledger
@@ -61,7 +62,8 @@ class Pipeline:
 
     Args:
         sources: at least one; their names differ.
-        open_engine: called in the thread that infers; called again once if inference fails twice in a row.
+        open_engine: called in the thread that infers; called again once if inference fails twice in a row. A
+            `CancellableOpener` is cancelled where the run is to end.
         sinks: their names differ. A sink that fails is detached; the run ends when none is left.
         options: see `PipelineOptions`.
         draw: makes the picture for sinks that want one, from a result and a callable that gives the statistics.
@@ -115,6 +117,7 @@ class Pipeline:
             )
             for source in sources
         }
+        self._cancel_opening = open_engine.cancel if isinstance(open_engine, CancellableOpener) else lambda: None
         self._works["infer"] = InferWorker(
             open_engine,
             self._intake,
@@ -332,6 +335,8 @@ class Pipeline:
         if isinstance(command, Abort):
             return True
         assert isinstance(command, Failed | SinkFailed)
+        if isinstance(command.error, OpeningCancelledError):
+            return True
         self._errors.append(command.error)
         if isinstance(command, SinkFailed):
             others_go_on = self._results is not None or any(port.attached for port in self._sink_ports)
@@ -345,11 +350,13 @@ class Pipeline:
         if self._state == "running":
             self._state = "draining"
         self._stop_sources.set()
+        self._cancel_opening()
 
     def _begin_abort(self) -> None:
         self._state = "aborting"
         self._aborted.set()
         self._stop_sources.set()
+        self._cancel_opening()
         for frame in self._intake.abort():
             self._books.ledger.drop(frame, "stopped")
         for inferred in self._inferred.abort():

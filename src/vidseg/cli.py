@@ -276,7 +276,10 @@ def bench_command(
     counts = thread_counts_of(threads)
     with progress_bar("measured", 1) as advance:
         gpu = GpuUse(plans_folder(os.environ))
-        rows = bench(opened, candidates_of(opened, counts), BenchOptions(seconds), advance, gpu)
+        rows = bench(
+            opened, candidates_of(opened, counts), BenchOptions(seconds), advance,
+            lambda candidate: candidate.open(opened, gpu=gpu),
+        )  # fmt: skip
     chosen = fastest(rows, _memory().recall(opened))
     print(json.dumps(bench_document(rows, chosen), indent=2) if as_json else bench_text(rows, chosen))
     if not threads and _memory().remember(opened, chosen):

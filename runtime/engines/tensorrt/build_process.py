@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import IO
 import msgspec
 
 from vidseg.runtime.decoding import CLASS_MAP
+from vidseg.runtime.engines.opening import Progress, nothing_said
 from vidseg.runtime.engines.tensorrt import build_child
 from vidseg.runtime.engines.tensorrt.request import LESS_MEMORY, BuildRequest
 from vidseg.runtime.errors import EngineError
@@ -26,6 +27,7 @@ from vidseg.runtime.errors import EngineError
 log = logging.getLogger(__name__)
 
 _KEPT_STDERR = 8192
+_POLL_S = 0.1
 _DOCTOR = "Try `vidseg doctor`."
 
 
@@ -35,12 +37,13 @@ class BuildOptions:
 
     Attributes:
         outputs: names of those that the plan gives.
-        progress: called with the share that is done, 0..1, where the library tells it.
+        progress: called every now and then with the share that is done, 0..1, 0 where the library does not tell it.
+            What it raises ends the build.
         timeout_s: after which the build is stopped.
     """
 
     outputs: tuple[str, ...] = (CLASS_MAP,)
-    progress: Callable[[float], None] | None = None
+    progress: Progress = nothing_said
     timeout_s: float = 3600.0
 
 
@@ -138,20 +141,20 @@ def _run(name: str, folder: Path, options: BuildOptions) -> tuple[int, str]:
         return process.returncode, stderr.read().decode(errors="replace")
 
 
-def _follow(stdout: IO[bytes], progress: Callable[[float], None] | None, deadline: float) -> bool:
+def _follow(stdout: IO[bytes], progress: Progress, deadline: float) -> bool:
     """Pass on what the child tells, until it ends; False where that takes too long."""
     rest, done = b"", 0.0
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ)
-        while selector.select(max(deadline - time.monotonic(), 0)):
+        while time.monotonic() < deadline:
+            progress(done)
+            if not selector.select(min(_POLL_S, max(deadline - time.monotonic(), 0))):
+                continue
             content = os.read(stdout.fileno(), 4096)
             if not content:
                 return True
             *lines, rest = (rest + content)[-4096:].split(b"\n")
-            shares = [share for share in map(_share, lines) if share is not None and share > done]
-            if shares and progress is not None:
-                done = max(shares)  # phases begin again; a bar does not
-                progress(done)
+            done = max([done, *filter(None, map(_share, lines))])  # phases begin again; a bar does not
     return False
 
 

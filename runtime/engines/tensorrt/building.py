@@ -69,7 +69,7 @@ def plan_of(
             cache.keep_timing(owner, built.timing)
         return built.plan
 
-    return cache.plan(key, machine.facts, build)
+    return cache.plan(key, machine.facts, build, lambda: options.progress(0.0))
 
 
 def plan_key(bundle: Bundle, settings: BuildSettings, machine: Machine, outputs: tuple[str, ...]) -> PlanKey:

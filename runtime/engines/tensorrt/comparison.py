@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.bench import BenchOptions, BenchRow, bench, bench_document, bench_text
 from vidseg.runtime.engines.candidates import Candidate
 from vidseg.runtime.engines.choice import fastest
-from vidseg.runtime.engines.opening import GpuUse
+from vidseg.runtime.engines.opening import GpuUse, Progress
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
 from vidseg.runtime.engines.tensorrt.building import Machine, plan_key, plan_of
 from vidseg.runtime.engines.tensorrt.device import device_facts
@@ -25,7 +25,7 @@ from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
 from vidseg.runtime.errors import EngineError
 
-Progress = Callable[[str], AbstractContextManager[Callable[[float], None]]]
+ProgressBars: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
 """Starts a bar for a step, and gives what takes the share that is done."""
 
 VARIANTS: Mapping[Precision, str] = {precision: variant for variant, precision in PRECISIONS.items()}
@@ -35,7 +35,7 @@ VARIANTS: Mapping[Precision, str] = {precision: variant for variant, precision i
 class PlanMaker(Protocol):
     """What makes and runs plans of one bundle."""
 
-    def audit(self, settings: BuildSettings, progress: Callable[[float], None]) -> EngineAudit:
+    def audit(self, settings: BuildSettings, progress: Progress) -> EngineAudit:
         """Build a plan where none is kept, and count what it consists of.
 
         Raises:
@@ -70,7 +70,7 @@ class GpuPlanMaker:
         self._plans = plans
         self._rebuild = rebuild
 
-    def audit(self, settings: BuildSettings, progress: Callable[[float], None]) -> EngineAudit:
+    def audit(self, settings: BuildSettings, progress: Progress) -> EngineAudit:
         """See `PlanMaker`."""
         cache, options = PlanCache(self._plans), BuildOptions(progress=progress)
         if self._rebuild:
@@ -129,7 +129,7 @@ def compare(
     settings: BuildSettings,
     maker: PlanMaker,
     *,
-    progress: Progress,
+    progress: ProgressBars,
     options: BenchOptions | None = None,
 ) -> Comparison:
     """Build a plan in each precision, check them on the bundle's samples, and time them in turns.
@@ -157,16 +157,10 @@ def compare(
     if not audits:
         raise next(iter(errors.values()))
 
-    class PlanCandidate(Candidate):
-        """Opens the plan with all of its settings."""
-
-        def open(self, bundle: Bundle, *, confidence: bool = False, gpu: GpuUse | None = None) -> Engine:  # noqa: ARG002
-            return maker.open(by_variant[self.variant])
-
     by_variant = {VARIANTS[precision]: wanted[precision] for precision in audits}
-    candidates = [PlanCandidate("tensorrt", variant) for variant in by_variant]
+    candidates = [Candidate("tensorrt", variant) for variant in by_variant]
     with progress("comparing") as advance:
-        rows = bench(bundle, candidates, options, advance)
+        rows = bench(bundle, candidates, options, advance, lambda candidate: maker.open(by_variant[candidate.variant]))
     chosen = fastest(rows, candidates[0])
     return Comparison(audits, {precision: str(error) for precision, error in errors.items()}, rows, chosen)
 

@@ -36,7 +36,6 @@ def open_tensorrt(
     *,
     confidence: bool = False,
     settings: BuildSettings | None = None,
-    options: BuildOptions | None = None,
 ) -> TensorRtEngine:
     """Open a bundle. Takes minutes where no plan is kept that fits this machine.
 
@@ -46,7 +45,6 @@ def open_tensorrt(
         gpu: what the engine is for.
         confidence: predictions have one.
         settings: how the plan is built; None: for the variant and what the engine is for.
-        options: how the build goes, if there is one; the outputs are those that are needed here.
 
     Raises:
         DeviceError: there is no GPU, or too little room on it.
@@ -61,7 +59,7 @@ def open_tensorrt(
     machine = Machine(find_library(), device_facts())
     settings = settings or _settings(bundle, PRECISIONS[variant], gpu, machine)
     outputs = (CLASS_MAP, CONFIDENCE) if confidence else (CLASS_MAP,)
-    build = BuildOptions(outputs, options.progress, options.timeout_s) if options else BuildOptions(outputs)
+    build = BuildOptions(outputs, gpu.progress)
     running = TensorRtOptions(
         name=f"{bundle.path.name} ({variant})",
         precision=settings.precision,

@@ -88,7 +88,9 @@ class PlanCache:
             log.warning("%s", reason)
         return plan
 
-    def plan(self, key: PlanKey, facts: PlanFacts, build: Callable[[], bytes]) -> bytes:
+    def plan(
+        self, key: PlanKey, facts: PlanFacts, build: Callable[[], bytes], waiting: Callable[[], None] = lambda: None
+    ) -> bytes:
         """A plan from the cache, or built now and kept.
 
         While another process builds, this waits: two builds at once would disturb each other's timing, and may not find
@@ -98,11 +100,12 @@ class PlanCache:
             key: which plan.
             facts: the machine at hand.
             build: makes the plan; what it raises is passed on.
+            waiting: called every now and then while another process builds; what it raises is passed on.
         """
         plan = self.load(key, facts)
         if plan is not None:
             return plan
-        with self._locked() as locked:
+        with self._locked(waiting) as locked:
             if locked:
                 plan, _ = self._read(key, facts)
             if plan is None:
@@ -209,7 +212,7 @@ class PlanCache:
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def _locked(self) -> Iterator[bool]:
+    def _locked(self, waiting: Callable[[], None]) -> Iterator[bool]:
         """Hold the folder's lock, which the kernel takes back from a process that ends; False where that fails."""
         locked = False
         with ExitStack() as stack:
@@ -218,7 +221,7 @@ class PlanCache:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 descriptor = os.open(self._folder / _LOCK, flags, 0o600)
                 stack.callback(os.close, descriptor)
-                _wait_for_lock(descriptor)
+                _wait_for_lock(descriptor, waiting)
                 locked = True
             except (ConfigurationError, OSError) as error:
                 log.warning("the plan that is built now is not kept: %s", error)
@@ -231,12 +234,13 @@ class PlanCache:
         return self._folder / f"{sha256_of(owner.encode())}.timing"
 
 
-def _wait_for_lock(descriptor: int) -> None:
-    """Wait in steps, so that signals are seen."""
+def _wait_for_lock(descriptor: int, waiting: Callable[[], None]) -> None:
+    """Wait in steps, so that signals are seen, and a run that ends."""
     if _try_lock(descriptor):
         return
     log.warning("another process builds a plan now: waiting for it")
     while not _try_lock(descriptor):
+        waiting()
         time.sleep(_POLL_S)
 
 

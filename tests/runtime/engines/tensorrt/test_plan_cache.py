@@ -343,6 +343,21 @@ def test_two_processes_that_build_at_once_end_with_one_build_and_one_plan(folder
 
 
 @pytest.mark.timeout(DEADLINE_S)
+def test_waiting_for_another_build_can_be_given_up(folder: Path) -> None:
+    def given_up() -> None:
+        raise KeyboardInterrupt
+
+    process = _started(folder)
+    try:
+        assert _line(process.stdout) == "building"
+        with pytest.raises(KeyboardInterrupt):
+            PlanCache(folder).plan(KEY, FACTS, Builder(), given_up)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.timeout(DEADLINE_S)
 def test_a_builder_that_was_killed_does_not_block_the_next(folder: Path) -> None:
     process = _started(folder)
     assert _line(process.stdout) == "building"
