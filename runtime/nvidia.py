@@ -19,7 +19,7 @@ from typing import Any
 from vidseg.runtime import jetson
 from vidseg.runtime.cache import plans_folder, private_folder
 from vidseg.runtime.engines.tensorrt import libcuda, library
-from vidseg.runtime.engines.tensorrt.device import device_facts
+from vidseg.runtime.engines.tensorrt.device import cuda_text, device_facts, driver_release
 from vidseg.runtime.engines.tensorrt.plan_cache import LIMIT_BYTES
 from vidseg.runtime.errors import EngineError
 from vidseg.runtime.finding import Finding, finding_of
@@ -89,7 +89,7 @@ def _gpu() -> str:
 
 def _no_gpu(reason: str, board: str, root: Path) -> Finding:
     """It should be there on a Jetson, and where the kernel has its driver and TensorRT is installed."""
-    is_loaded = bool(_kernel_driver(root))
+    is_loaded = bool(driver_release(root))
     verdict = "broken" if board or (is_loaded and library.installed()) else "missing"
     if board:
         fix = "Join the groups video and render; start containers with --runtime nvidia."
@@ -102,20 +102,10 @@ def _no_gpu(reason: str, board: str, root: Path) -> Finding:
 
 def _driver(root: Path) -> Finding:
     newest = libcuda.driver_version()
-    text = f"{_kernel_driver(root) or 'of unknown version'}, CUDA up to {newest // 1000}.{newest % 1000 // 10}"
+    text = f"{driver_release(root) or 'of unknown release'}, CUDA up to {cuda_text(newest)}"
     if newest < MIN_CUDA:
         return Finding("driver", "broken", text, "Install NVIDIA's driver 520 or later.")
     return Finding("driver", "ok", text)
-
-
-def _kernel_driver(root: Path) -> str:
-    """Version of the driver that the kernel has loaded, such as `580.95.05`; "" where there is none."""
-    try:
-        text = (root / "proc/driver/nvidia/version").read_text(errors="replace")[:1000]
-    except OSError:
-        return ""
-    found = re.search(r"\b[0-9]{3}(\.[0-9]{1,4}){1,2}\b", text)
-    return found[0] if found else ""
 
 
 def _tensorrt(board: str) -> Finding:

@@ -13,6 +13,7 @@ from pathlib import Path
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines import Engine, predict
 from vidseg.runtime.engines.opening import AnyEngineName, EngineName, GpuUse, open_engine
+from vidseg.runtime.errors import EngineError
 
 ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
 
@@ -108,8 +109,13 @@ def machine_fingerprint() -> dict[str, object]:
     }
     if gpu_usable():
         from vidseg.runtime.engines.tensorrt.device import device_facts
+        from vidseg.runtime.engines.tensorrt.library import find_library
 
         found["gpu"] = asdict(device_facts())
+        try:
+            found["tensorrt"] = find_library().title
+        except EngineError as error:
+            found["tensorrt"] = str(error)
     return found
 
 

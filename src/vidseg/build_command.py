@@ -11,7 +11,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from vidseg.options import BundleArgument, JsonOption
+from vidseg.options import BundleArgument, JsonOption, choice_memory
 from vidseg.progress import progress_bar
 from vidseg.runtime.errors import UsageError
 
@@ -57,7 +57,7 @@ def build(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Do not take plans that were kept.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build plans for this machine's GPU, check them, and compare their speed. `vidseg run` finds them ready."""
+    """Build plans for this machine's GPU, check them, compare their speed. `vidseg run` takes the fastest of them."""
     from vidseg.runtime.bundle import open_bundle
     from vidseg.runtime.cache import plans_folder
     from vidseg.runtime.engines.tensorrt.comparison import GpuPlanMaker, compare, machine_document, machine_text
@@ -81,6 +81,8 @@ def build(
         sys.exit(128 + interrupted.number)
     document = machine_document(maker.machine) | found.document()
     print(json.dumps(document, indent=2) if as_json else found.text())
+    if choice_memory().remember(opened, found.chosen):
+        print(f"`vidseg run` takes {found.chosen} from now on.", file=sys.stderr)
 
 
 def sources_of(text: str | None) -> tuple[str, ...] | None:

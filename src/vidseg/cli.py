@@ -22,13 +22,13 @@ from vidseg.options import (
     JsonOption,
     VariantOption,
     ViewChoice,
+    choice_memory,
     thread_counts_of,
 )
 from vidseg.progress import progress_bar
 from vidseg.runtime.errors import StopTimeoutError, VidsegError
 
 if TYPE_CHECKING:
-    from vidseg.runtime.engines.choice import ChoiceMemory
     from vidseg.runtime.pipeline import Pipeline, Statistics
 
 log = logging.getLogger(__name__)
@@ -127,8 +127,8 @@ def run(
     sources, sinks = _defaults(source or [], sink or [])
     style = OverlayStyle(alpha, legend, outline, view.value, tuple(hide or ()), colors.value)
     options = OpenOptions(
-        engine=engine.value, variant=variant, memory=_memory(), plans=plans_folder(os.environ), style=style, hud=hud,
-        realtime=realtime, every_frame=every_frame, deadline_ms=deadline,
+        engine=engine.value, variant=variant, memory=choice_memory(), plans=plans_folder(os.environ), style=style,
+        hud=hud, realtime=realtime, every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
     pipeline = open_pipeline(bundle, sources, sinks, options)
     try:
@@ -248,7 +248,7 @@ def evaluate(
     mapping = None if class_map is None else read_mapping(class_map, names)
     dataset = labelled_folder(images, labels)
     gpu = GpuUse(plans_folder(os.environ))
-    ready = engine_for(opened, engine.value, _memory(), variant=variant, trials=False, gpu=gpu)
+    ready = engine_for(opened, engine.value, choice_memory(), variant=variant, trials=False, gpu=gpu)
     segmenter = Segmenter(ready, opened.manifest.input.fit)
     with segmenter, progress_bar("pictures", len(dataset)) as advance:
         report = evaluate(segmenter, dataset, names, EvaluationOptions(ignore, mapping), advance)
@@ -280,9 +280,9 @@ def bench_command(
             opened, candidates_of(opened, counts), BenchOptions(seconds), advance,
             lambda candidate: candidate.open(opened, gpu=gpu),
         )  # fmt: skip
-    chosen = fastest(rows, _memory().recall(opened))
+    chosen = fastest(rows, choice_memory().recall(opened))
     print(json.dumps(bench_document(rows, chosen), indent=2) if as_json else bench_text(rows, chosen))
-    if not threads and _memory().remember(opened, chosen):
+    if not threads and choice_memory().remember(opened, chosen):
         print(f"`vidseg run` takes {chosen} from now on.", file=sys.stderr)
 
 
@@ -295,13 +295,6 @@ def doctor(as_json: JsonOption = False) -> None:
     print(json.dumps(doctor_document(findings), indent=2) if as_json else doctor_text(findings))
     if any(finding.verdict == "broken" for finding in findings):
         sys.exit(1)
-
-
-def _memory() -> ChoiceMemory:
-    from vidseg.runtime.cache import user_cache_folder
-    from vidseg.runtime.engines.choice import ChoiceMemory
-
-    return ChoiceMemory(user_cache_folder(os.environ))
 
 
 for command, function in (("build", build), ("export", export), ("lint", lint), ("record-calib", record_calib)):

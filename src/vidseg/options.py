@@ -1,15 +1,19 @@
-"""The command line's options: their choices, and how their texts are read."""
+"""The command line's options: their choices, how their texts are read, and what is remembered for them."""
 
 from __future__ import annotations
 
+import os
 import re
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from vidseg.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from vidseg.runtime.engines.choice import ChoiceMemory
 
 
 class EngineChoice(str, Enum):
@@ -60,6 +64,14 @@ VariantOption = Annotated[
     typer.Option(help="A variant of the bundle, as `vidseg inspect` names them.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def choice_memory() -> ChoiceMemory:
+    """The choices of engines in the user's cache folder."""
+    from vidseg.runtime.cache import user_cache_folder
+    from vidseg.runtime.engines.choice import ChoiceMemory
+
+    return ChoiceMemory(user_cache_folder(os.environ))
 
 
 def thread_counts_of(text: str) -> list[int | None]:

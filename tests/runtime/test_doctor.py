@@ -143,7 +143,7 @@ def test_numpy_2_beside_tensorrt_8_and_an_old_driver_are_named(tmp_path: Path, c
         'pip install "numpy<2" "opencv-python<4.12"',
     )
     assert f"NumPy {version('numpy')}" in found["tensorrt"].text
-    assert (found["driver"].verdict, found["driver"].text) == ("broken", "of unknown version, CUDA up to 11.4")
+    assert (found["driver"].verdict, found["driver"].text) == ("broken", "of unknown release, CUDA up to 11.4")
     assert "520" in found["driver"].fix
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,10 @@ from vidseg.runtime.engines.tensorrt.device import DeviceFacts
 from vidseg.runtime.engines.tensorrt.library import Library
 from vidseg.runtime.engines.tensorrt.lowering import Lowering, lowering_of
 from vidseg.runtime.engines.tensorrt.memory import check_memory
+from vidseg.runtime.engines.tensorrt.onnx_bytes import has_free_batch
 from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache, PlanKey
 from vidseg.runtime.engines.tensorrt.request import BuildRequest
-from vidseg.runtime.engines.tensorrt.settings import BuildSettings
+from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
 from vidseg.runtime.engines.tensorrt.sidecar import PlanFacts, plan_facts
 
 log = logging.getLogger(__name__)
@@ -88,6 +90,39 @@ def plan_key(bundle: Bundle, settings: BuildSettings, machine: Machine, outputs:
         "outputs": list(outputs),
     }
     return PlanKey(bundle.manifest.members[lowering.file], settings, machine.device.uuid, extra)
+
+
+def settings_of(
+    bundle: Bundle, precision: Precision, machine: Machine, cache: PlanCache | None, max_batch: int
+) -> BuildSettings:
+    """How a plan is built where the caller does not say: as `keep_settings` was told last, else for the batch.
+
+    Args:
+        bundle: the model.
+        precision: what it computes in.
+        machine: where, and for which GPU.
+        cache: keeps what was told; None for none.
+        max_batch: pictures that may come at once; the plan takes fewer where the graph does.
+
+    Raises:
+        EngineError: the bundle has no graph for it.
+    """
+    kept = cache.settings(_owner(bundle, precision, machine)) if cache else None
+    told = kept or BuildSettings(precision=precision)
+    lowering = lowering_of(bundle, told, machine.library.abilities)
+    if told.dla_core is not None or not has_free_batch(bundle.members[lowering.file]):
+        return told
+    return replace(told, max_batch=max(told.max_batch, max_batch))
+
+
+def keep_settings(bundle: Bundle, settings: BuildSettings, machine: Machine, cache: PlanCache) -> None:
+    """Build the plans of a bundle in this precision like this from now on."""
+    cache.keep_settings(_owner(bundle, settings.precision, machine), settings)
+
+
+def _owner(bundle: Bundle, precision: Precision, machine: Machine) -> str:
+    """Of settings: a bundle by its content, a precision, and a GPU."""
+    return json.dumps([dict(bundle.manifest.members), precision, machine.device.uuid], sort_keys=True)
 
 
 def build_plan(

@@ -15,7 +15,7 @@ from vidseg.runtime.engines.candidates import Candidate
 from vidseg.runtime.engines.choice import fastest
 from vidseg.runtime.engines.opening import GpuUse, Progress
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
-from vidseg.runtime.engines.tensorrt.building import Machine, plan_key, plan_of
+from vidseg.runtime.engines.tensorrt.building import Machine, keep_settings, plan_key, plan_of
 from vidseg.runtime.engines.tensorrt.device import device_facts
 from vidseg.runtime.engines.tensorrt.inspection import EngineAudit, inspect_plan
 from vidseg.runtime.engines.tensorrt.library import find_library
@@ -41,6 +41,9 @@ class PlanMaker(Protocol):
         Raises:
             EngineError: there is no plan.
         """
+
+    def keep(self, settings: BuildSettings) -> None:
+        """Build plans of this precision like this from now on."""
 
     def open(self, settings: BuildSettings) -> Engine:
         """An engine with that plan.
@@ -77,6 +80,10 @@ class GpuPlanMaker:
             cache.forget(plan_key(self._bundle, settings, self.machine, options.outputs))
         plan = plan_of(self._bundle, settings, self.machine, cache, options)
         return inspect_plan(self.machine.library, plan, self._bundle.path.name, settings.dla_core)
+
+    def keep(self, settings: BuildSettings) -> None:
+        """See `PlanMaker`."""
+        keep_settings(self._bundle, settings, self.machine, PlanCache(self._plans))
 
     def open(self, settings: BuildSettings) -> Engine:
         """See `PlanMaker`."""
@@ -134,6 +141,8 @@ def compare(
 ) -> Comparison:
     """Build a plan in each precision, check them on the bundle's samples, and time them in turns.
 
+    Runs to come build like this too.
+
     Args:
         bundle: the model.
         precisions: which plans; one that cannot be made is left out, unless it is the only one.
@@ -162,6 +171,8 @@ def compare(
     with progress("comparing") as advance:
         rows = bench(bundle, candidates, options, advance, lambda candidate: maker.open(by_variant[candidate.variant]))
     chosen = fastest(rows, candidates[0])
+    for precision in audits:
+        maker.keep(wanted[precision])
     return Comparison(audits, {precision: str(error) for precision, error in errors.items()}, rows, chosen)
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE
 from vidseg.runtime.engines.opening import GpuUse
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
-from vidseg.runtime.engines.tensorrt.building import Machine, build_plan, plan_key, plan_of
+from vidseg.runtime.engines.tensorrt.building import Machine, build_plan, plan_key, plan_of, settings_of
 from vidseg.runtime.engines.tensorrt.device import device_facts
 from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtOptions
 from vidseg.runtime.engines.tensorrt.execution import PlanRefusedError
 from vidseg.runtime.engines.tensorrt.library import find_library
-from vidseg.runtime.engines.tensorrt.lowering import lowering_of
-from vidseg.runtime.engines.tensorrt.onnx_bytes import has_free_batch
 from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
 from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
@@ -44,7 +41,7 @@ def open_tensorrt(
         variant: `float`, `fp16` or `int8`. Which of the bundle's graphs that takes depends on the release of TensorRT.
         gpu: what the engine is for.
         confidence: predictions have one.
-        settings: how the plan is built; None: for the variant and what the engine is for.
+        settings: how the plan is built; None: as `vidseg build` was told last, else for what the engine is for.
 
     Raises:
         DeviceError: there is no GPU, or too little room on it.
@@ -57,7 +54,8 @@ def open_tensorrt(
         )
     cuda = PycudaDriver()
     machine = Machine(find_library(), device_facts())
-    settings = settings or _settings(bundle, PRECISIONS[variant], gpu, machine)
+    cache = None if gpu.plans is None else PlanCache(gpu.plans)
+    settings = settings or settings_of(bundle, PRECISIONS[variant], machine, cache, gpu.max_batch)
     outputs = (CLASS_MAP, CONFIDENCE) if confidence else (CLASS_MAP,)
     build = BuildOptions(outputs, gpu.progress)
     running = TensorRtOptions(
@@ -69,23 +67,15 @@ def open_tensorrt(
         look=_look(bundle, gpu),
         dla_core=settings.dla_core,
     )
-    if gpu.plans is None:
+    if cache is None:
         plan = build_plan(bundle, settings, machine, build).plan
         return TensorRtEngine(plan, machine.library, cuda, running)
-    cache = PlanCache(gpu.plans)
     try:
         return TensorRtEngine(plan_of(bundle, settings, machine, cache, build), machine.library, cuda, running)
     except PlanRefusedError as error:
         log.warning("%s It is built again now.", error)
         cache.forget(plan_key(bundle, settings, machine, outputs))
     return TensorRtEngine(plan_of(bundle, settings, machine, cache, build), machine.library, PycudaDriver(), running)
-
-
-def _settings(bundle: Bundle, precision: Precision, gpu: GpuUse, machine: Machine) -> BuildSettings:
-    """For batches of several pictures where the graph takes them."""
-    alone = BuildSettings(precision=precision)
-    graph = bundle.members[lowering_of(bundle, alone, machine.library.abilities).file]
-    return replace(alone, max_batch=gpu.max_batch) if has_free_batch(graph) else alone
 
 
 def _look(bundle: Bundle, gpu: GpuUse) -> Look | None:

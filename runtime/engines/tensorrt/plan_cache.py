@@ -143,6 +143,30 @@ class PlanCache:
         except (ConfigurationError, OSError) as error:
             log.warning("what TensorRT has timed is not kept: %s", error)
 
+    def settings(self, owner: str) -> BuildSettings | None:
+        """How plans of an owner are to be built, as was told last; None where nothing was."""
+        try:
+            private_folder(self._folder)
+            content = _read_file(self._settings_path(owner), _MAX_SIDECAR_BYTES)
+            return None if content is None else msgspec.json.decode(content, type=BuildSettings)
+        except (ConfigurationError, msgspec.MsgspecError, RecursionError, ValueError):
+            return None
+
+    def keep_settings(self, owner: str, settings: BuildSettings) -> None:
+        """Build an owner's plans like this from now on.
+
+        Args:
+            owner: a bundle and a device.
+            settings: the next start's.
+        """
+        try:
+            private_folder(self._folder)
+            with self._locked() as locked:
+                if locked:
+                    self._write(self._settings_path(owner), msgspec.json.encode(settings))
+        except (ConfigurationError, OSError) as error:
+            log.warning("how plans are to be built is not kept: %s", error)
+
     def _read(self, key: PlanKey, facts: PlanFacts) -> tuple[bytes | None, str]:
         """The plan, or None and why there is none; "" where none was built yet."""
         plan_path, sidecar_path = self._paths(key)
@@ -212,7 +236,7 @@ class PlanCache:
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def _locked(self, waiting: Callable[[], None]) -> Iterator[bool]:
+    def _locked(self, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
         """Hold the folder's lock, which the kernel takes back from a process that ends; False where that fails."""
         locked = False
         with ExitStack() as stack:
@@ -232,6 +256,9 @@ class PlanCache:
 
     def _timing_path(self, owner: str) -> Path:
         return self._folder / f"{sha256_of(owner.encode())}.timing"
+
+    def _settings_path(self, owner: str) -> Path:
+        return self._folder / f"{sha256_of(owner.encode())}.settings"
 
 
 def _wait_for_lock(descriptor: int, waiting: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ class PlanFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     Attributes:
         library: the module, such as `tensorrt`.
         version: its.
-        driver: as the newest CUDA that it serves: 12020 for 12.2.
+        driver: its release, and the newest CUDA that it serves.
         gpu: its name.
         compute_capability: of the GPU.
         power_mode: of a Jetson; a plan's kernels are the fastest in the mode that they were timed in.
@@ -32,7 +32,7 @@ class PlanFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     library: Text
     version: Text
-    driver: Count
+    driver: Text
     gpu: Text
     compute_capability: tuple[Count, Count]
     power_mode: Text
@@ -90,7 +90,7 @@ def mismatch(built: PlanFacts, here: PlanFacts, settings: BuildSettings) -> str:
 
 
 _WORDS = {
-    "library": "the library", "version": "TensorRT", "driver": "a driver for CUDA", "gpu": "the GPU",
+    "library": "the library", "version": "TensorRT", "driver": "the driver", "gpu": "the GPU",
     "compute_capability": "compute capability", "power_mode": "power mode",
 }  # fmt: skip
 
@@ -110,8 +110,6 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if name == "driver":
-        return f"{value // 1000}.{value % 1000 // 10}"
     if name == "compute_capability":
         return f"{value[0]}.{value[1]}"
     return str(value) or "none"

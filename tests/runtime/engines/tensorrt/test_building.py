@@ -19,7 +19,7 @@ from tests.runtime.engines.tensorrt.graphs import bundle_of, graph
 from vidseg.runtime.bundle import open_bundle
 from vidseg.runtime.engines.tensorrt import building, libcuda
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
-from vidseg.runtime.engines.tensorrt.building import Machine, build_plan, plan_key, plan_of
+from vidseg.runtime.engines.tensorrt.building import Machine, build_plan, keep_settings, plan_key, plan_of, settings_of
 from vidseg.runtime.engines.tensorrt.device import DeviceFacts
 from vidseg.runtime.engines.tensorrt.library import Abilities, load_library
 from vidseg.runtime.engines.tensorrt.lowering import lowering_of
@@ -34,7 +34,12 @@ WEAK = "tests.runtime.engines.tensorrt.weak_tensorrt"
 RTX = "tensorrt_rtx_bindings"
 DEADLINE_S = 60
 GPU = DeviceFacts(
-    name="a GPU", uuid="GPU-0", compute_capability=(8, 6), driver=12060, memory_bytes=8 << 30, integrated=True
+    name="a GPU",
+    uuid="GPU-0",
+    compute_capability=(8, 6),
+    driver="560.35, CUDA 12.6",
+    memory_bytes=8 << 30,
+    integrated=True,
 )
 FP32 = BuildSettings(precision="fp32")
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec(RTX) is None, reason='pip install "vidseg[rtx]"')
@@ -203,3 +208,39 @@ def test_the_plan_that_is_kept_is_the_one_for_the_next_start(tmp_path: Path, mon
     cache.plan(key, machine.facts, lambda: b"kept")
     assert plan_of(bundle, FP32, machine, cache) == b"kept"
     assert json.loads((tmp_path / f"plans/{key.name}.json").read_text())["gpu"] == "a GPU"
+
+
+@pytest.mark.parametrize(
+    ("told", "cameras", "expected"),
+    [
+        (None, 1, BuildSettings(precision="fp32")),
+        (None, 4, BuildSettings(precision="fp32", max_batch=4)),
+        (BuildSettings(precision="fp32", workspace_mib=64), 1, BuildSettings(precision="fp32", workspace_mib=64)),
+        (BuildSettings(precision="fp32", max_batch=8), 4, BuildSettings(precision="fp32", max_batch=8)),
+        (
+            BuildSettings(precision="fp32", max_batch=2, optimization_level=1),
+            4,
+            BuildSettings(precision="fp32", max_batch=4, optimization_level=1),
+        ),
+    ],
+)
+def test_a_run_builds_as_was_told_last_and_for_all_of_its_cameras(
+    tmp_path: Path, told: BuildSettings | None, cameras: int, expected: BuildSettings
+) -> None:
+    bundle, other = bundle_of({"float": graph("batch")}), bundle_of({"float": graph()})
+    machine, cache = Machine(load_library(WEAK), GPU), PlanCache(tmp_path / "plans")
+    if told is not None:
+        keep_settings(bundle, told, machine, cache)
+        keep_settings(bundle, replace(told, precision="fp16", workspace_mib=7), machine, cache)
+    assert settings_of(bundle, "fp32", machine, cache, cameras) == expected
+    assert settings_of(other, "fp32", machine, cache, cameras) == FP32, "its graph takes one picture at a time"
+    elsewhere = replace(machine, device=replace(GPU, uuid="GPU-1"))
+    assert settings_of(bundle, "fp32", elsewhere, cache, 1) == FP32
+
+
+def test_a_dla_takes_one_picture_at_a_time_however_many_cameras_there_are(tmp_path: Path) -> None:
+    bundle = bundle_of({"float": graph("batch"), "fp16": graph("batch", half=True)})
+    machine, cache = Machine(load_library(WEAK), GPU), PlanCache(tmp_path / "plans")
+    told = BuildSettings(precision="fp16", dla_core=0)
+    keep_settings(bundle, told, machine, cache)
+    assert settings_of(bundle, "fp16", machine, cache, 4) == told

@@ -46,6 +46,7 @@ class FakeMaker:
     def __init__(self, plans: Mapping[Precision, float | str]) -> None:
         self.plans = plans
         self.opened: list[BuildSettings] = []
+        self.kept: list[BuildSettings] = []
 
     def audit(self, settings: BuildSettings, progress: Callable[[float], None]) -> EngineAudit:
         found = self.plans[settings.precision]
@@ -53,6 +54,9 @@ class FakeMaker:
             raise EngineError(found)
         progress(1.0)
         return EngineAudit(3, 1, {settings.precision: 2}, {"CaskConvolution": 2, "Reformat": 1})
+
+    def keep(self, settings: BuildSettings) -> None:
+        self.kept.append(settings)
 
     def open(self, settings: BuildSettings) -> Engine:
         self.opened.append(settings)
@@ -125,6 +129,7 @@ def test_all_settings_but_the_precision_are_the_same_for_each_plan(bundle: Bundl
     assert [(asked.precision, asked.max_batch, asked.workspace_mib) for asked in maker.opened] == [
         ("fp16", 4, 64), ("int8", 4, 64),
     ]  # fmt: skip
+    assert maker.kept == maker.opened, "a run would build with other settings, and not find these plans"
 
 
 def test_a_person_and_a_program_are_told_the_same(bundle: Bundle) -> None:
@@ -140,8 +145,8 @@ def test_a_person_and_a_program_are_told_the_same(bundle: Bundle) -> None:
 
 def test_the_machine_is_named() -> None:
     device = DeviceFacts(
-        name="Orin", uuid="GPU-0", compute_capability=(8, 7), driver=12060, memory_bytes=1, integrated=True,
-        power_mode="MAXN",
+        name="Orin", uuid="GPU-0", compute_capability=(8, 7), driver="560.35, CUDA 12.6", memory_bytes=1,
+        integrated=True, power_mode="MAXN",
     )  # fmt: skip
     library = load_library("tests.runtime.engines.tensorrt.weak_tensorrt")
     assert machine_text(Machine(library, device)) == "Orin (compute capability 8.7, power mode MAXN), TensorRT 8.6.1"

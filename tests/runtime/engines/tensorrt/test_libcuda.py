@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from vidseg.runtime.jetson import power_mode
-
 SOURCE = Path(__file__).with_name("driver.c")
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the stand-in of the driver")
 
@@ -74,18 +72,49 @@ def test_available_tells_why_no_gpu_can_be_used(driver: Path, environment: dict[
 
 
 @needs_compiler
-def test_the_device_is_described_as_the_driver_has_it(driver: Path) -> None:
-    code = """
+def test_the_device_is_described_as_the_driver_has_it(driver: Path, tmp_path: Path) -> None:
+    code = f"""
 from dataclasses import asdict
+from pathlib import Path
 from vidseg.runtime.engines.tensorrt.device import device_facts
-print(json.dumps([asdict(device_facts()), libcuda.free_memory(), ctypes.CDLL("libcuda.so.1").left_over()]))
+facts = device_facts(root=Path({str(tmp_path)!r}))
+print(json.dumps([asdict(facts), libcuda.free_memory(), ctypes.CDLL("libcuda.so.1").left_over()]))
 """
+    release = tmp_path / "proc/driver/nvidia/version"
+    release.parent.mkdir(parents=True)
+    release.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  560.35.03  Fri Aug 16 21:39:15 UTC 2024\n")
     facts, free, left_over = printed(driver, code)
     assert facts == {
         "name": "Orin", "uuid": "GPU-00112233-4455-6677-8899-aabbccddeeff", "compute_capability": [8, 7],
-        "driver": 12060, "memory_bytes": 8 << 30, "integrated": True, "power_mode": power_mode(),
+        "driver": "560.35.03, CUDA 12.6", "memory_bytes": 8 << 30, "integrated": True, "power_mode": "",
     }  # fmt: skip
     assert (free, left_over) == (5 << 30, 0)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        (
+            "proc/driver/nvidia/version",
+            "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  R",
+            "540.4.0",
+        ),
+        ("etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081", "36.4.3"),
+        ("proc/driver/nvidia/version", "something else", "of unknown release"),
+    ],
+)
+def test_a_driver_is_known_by_its_own_release_that_of_cuda_changes_too_seldom(
+    driver: Path, tmp_path: Path, file: str, text: str, expected: str
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text)
+    code = f"""
+from pathlib import Path
+from vidseg.runtime.engines.tensorrt.device import device_facts
+print(json.dumps(device_facts(root=Path({str(tmp_path)!r})).driver))
+"""
+    assert printed(driver, code) == f"{expected}, CUDA 12.6"
 
 
 @needs_compiler

@@ -12,7 +12,12 @@ from vidseg.runtime.engines.tensorrt.memory import available_bytes, check_memory
 from vidseg.runtime.errors import EngineError
 
 ORIN = DeviceFacts(
-    name="Orin", uuid="GPU-0", compute_capability=(8, 7), driver=12060, memory_bytes=8 << 30, integrated=True
+    name="Orin",
+    uuid="GPU-0",
+    compute_capability=(8, 7),
+    driver="560.35, CUDA 12.6",
+    memory_bytes=8 << 30,
+    integrated=True,
 )
 
 

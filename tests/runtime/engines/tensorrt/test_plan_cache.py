@@ -25,7 +25,12 @@ from vidseg.runtime.engines.tensorrt.sidecar import PlanFacts, read_sidecar
 
 DEADLINE_S = 60
 FACTS = PlanFacts(
-    library="tensorrt", version="10.3.0", driver=12060, gpu="Orin", compute_capability=(8, 7), power_mode="MAXN"
+    library="tensorrt",
+    version="10.3.0",
+    driver="560.35, CUDA 12.6",
+    gpu="Orin",
+    compute_capability=(8, 7),
+    power_mode="MAXN",
 )
 KEY = PlanKey("0" * 64, BuildSettings(), "GPU-0", {"outputs": ["class_map"]})
 PLAN = bytes(range(256)) * 40
@@ -80,7 +85,7 @@ def test_a_plan_is_built_once_and_kept_for_the_user_alone(cache: PlanCache, fold
     [
         ({"library": "tensorrt_rtx"}, "the library tensorrt; this machine has tensorrt_rtx"),
         ({"version": "10.7.0"}, "TensorRT 10.3.0; this machine has 10.7.0. It is built again now (less than a minute)"),
-        ({"driver": 12080}, "a driver for CUDA 12.6; this machine has 12.8"),
+        ({"driver": "560.94, CUDA 12.6"}, "the driver 560.35, CUDA 12.6; this machine has 560.94, CUDA 12.6"),
         ({"gpu": "Orin Nano"}, "the GPU Orin; this machine has Orin Nano"),
         ({"compute_capability": (8, 9)}, "compute capability 8.7; this machine has 8.9"),
         ({"power_mode": ""}, "power mode MAXN; this machine has none"),
@@ -160,8 +165,8 @@ def test_the_sidecar_of_another_plan_is_not_taken(cache: PlanCache, folder: Path
 
 
 _VALID: dict[str, Any] = {
-    "library": "tensorrt", "version": "10.3.0", "driver": 12060, "gpu": "Orin", "compute_capability": [8, 7],
-    "power_mode": "MAXN", "name": KEY.name, "plan_sha256": "0" * 64, "plan_bytes": 5, "build_s": 1.0,
+    "library": "tensorrt", "version": "10.3.0", "driver": "560.35, CUDA 12.6", "gpu": "Orin",
+    "compute_capability": [8, 7], "power_mode": "MAXN", "name": KEY.name, "plan_sha256": "0" * 64, "plan_bytes": 5, "build_s": 1.0,
 }  # fmt: skip
 
 
@@ -179,7 +184,7 @@ _VALID: dict[str, Any] = {
         *(
             json.dumps(_VALID | {key: value}).encode()
             for key, value in (
-                ("driver", "12060"), ("driver", -1), ("driver", 10**400), ("compute_capability", [8]),
+                ("driver", 12060), ("driver", "5\n60"), ("driver", "5" * 1000), ("compute_capability", [8]),
                 ("gpu", "Orin\x1b[31m"), ("version", "1" * 300), ("plan_bytes", 0), ("plan_bytes", 1 << 60),
                 ("build_s", float("inf")), ("build_s", -1), ("plan_sha256", "../../etc"), ("name", "0" * 63),
             )
@@ -278,7 +283,7 @@ def test_the_plans_that_were_not_used_for_longest_make_room(folder: Path) -> Non
     cache.plan(keys[3], FACTS, Builder())
     assert [cache.load(key, FACTS) is not None for key in keys] == [True, False, True, True]
     assert not (folder / ".part-99999").exists()
-    PlanCache(folder, limit_bytes=1).plan(KEY, msgspec.structs.replace(FACTS, driver=1), Builder())
+    PlanCache(folder, limit_bytes=1).plan(KEY, msgspec.structs.replace(FACTS, driver="another"), Builder())
     assert {path.stem for path in folder.iterdir()} == {"lock", KEY.name}  # the one that is needed now stays
 
 
@@ -291,6 +296,18 @@ def test_the_timing_cache_is_kept_by_owner_and_a_damaged_one_is_dropped(folder: 
     path = _file(folder, "timing")
     path.write_bytes(path.read_bytes()[:-1])
     assert cache.timing("10.3 GPU-0") == b""
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"max_batch": 1000}', b'{"precision": "fp8"}', b"[" * 10_000])
+def test_how_plans_are_to_be_built_is_kept_by_owner_and_a_damaged_file_is_none(folder: Path, damage: bytes) -> None:
+    cache = PlanCache(folder)
+    assert cache.settings("a model") is None
+    settings = BuildSettings(precision="int8", max_batch=4, workspace_mib=256, dla_core=None, tactic_sources=("CUDNN",))
+    cache.keep_settings("a model", BuildSettings())
+    cache.keep_settings("a model", settings)
+    assert (cache.settings("a model"), cache.settings("another")) == (settings, None)
+    _file(folder, "settings").write_bytes(damage)
+    assert cache.settings("a model") is None
 
 
 BUILDER = """
