@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from types import TracebackType
 from typing import Any
@@ -70,7 +71,7 @@ class FakeCuda:
         self.works = 0
         self.graph_launches = 0
         self.objects: list[str] = []  # of libraries, that have to be gone before the context is left
-        self._recording: tuple[Stream, list[Callable[[FakeStream], None]]] | None = None
+        self._recording: _Recording | None = None
 
     @property
     def integrated(self) -> bool:
@@ -107,8 +108,20 @@ class FakeCuda:
         if self._lost:
             raise self._lost
 
+    @property
+    def is_recording(self) -> bool:
+        """Between the beginning and the end of `capture`."""
+        return self._recording is not None
+
+    def refuse_while_recording(self, what: str) -> None:
+        """The driver allows no call that waits, or may wait, in the thread that records; the recording is spoilt."""
+        if self._recording is not None:
+            self._recording.is_spoilt = True
+            raise EngineError("CUDA failed", f"{what}: operation not permitted when stream is capturing")
+
     def allocate(self, size: int) -> Memory:
         self._check()
+        self.refuse_while_recording("an allocation")
         if size <= 0:
             raise EngineError("CUDA failed", "invalid argument: an allocation of no bytes")
         if self.free_memory()[0] < size:
@@ -117,6 +130,7 @@ class FakeCuda:
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         self._check()
+        self.refuse_while_recording("an allocation")
         values = np.full(prod(shape) * np.dtype(dtype).itemsize, 0xAB, np.uint8)
         self._block(values, on_device=False)
         array: NDArray[Any] = np.frombuffer(values.data, dtype).reshape(shape)
@@ -204,8 +218,8 @@ class FakeCuda:
         assert isinstance(stream, FakeStream)
         if self._recording is None:
             issue(stream)
-        elif stream is self._recording[0]:
-            self._recording[1].append(issue)
+        elif stream is self._recording.stream:
+            self._recording.issued.append(issue)
         else:
             raise RuleBroken("work for another stream while one is recorded")
 
@@ -248,15 +262,14 @@ class FakeCuda:
         self._check()
         if not self._records:
             return None
-        recorded: list[Callable[[FakeStream], None]] = []
-        self._recording = (stream, recorded)
+        self._recording = recording = _Recording(stream)
         try:
             work()
         except EngineError:
             return None
         finally:
             self._recording = None
-        return FakeGraph(self, recorded)
+        return None if recording.is_spoilt else FakeGraph(self, recording.issued)
 
     def free_memory(self) -> tuple[int, int]:
         """Bytes of the device that are free, and all."""
@@ -267,14 +280,23 @@ class FakeCuda:
     def free(self, block: FakeBlock) -> None:
         """Give memory back; nothing may be left to do with it."""
         self.check_thread()
-        touched = dict(block.reads) | ({block.write[0]: block.write[1]} if block.write else {})
-        if not self._lost and any(self._host.get(stream, 0) < number for stream, number in touched.items()):
+        self.refuse_while_recording("a free")
+        if self.is_busy(block):
             raise RuleBroken("memory is freed before the device is done with it")
         block.alive = False
+
+    def is_busy(self, block: FakeBlock) -> bool:
+        """True where nobody has waited for all that touches some memory."""
+        return not self.is_done(dict(block.reads) | ({block.write[0]: block.write[1]} if block.write else {}))
+
+    def is_done(self, clock: Clock) -> bool:
+        """True where somebody has waited for it, or the device is lost."""
+        return self._lost is not None or all(self._host.get(stream, 0) >= number for stream, number in clock.items())
 
     def finish(self, clock: Clock) -> None:
         """Do all that a clock knows; whoever gives work then knows that it is done."""
         self._check()
+        self.refuse_while_recording("a wait")
         for stream, number in clock.items():
             self._streams[stream].run_to(number)
         self._host = merged(self._host, clock)
@@ -282,6 +304,13 @@ class FakeCuda:
     def host_clock(self) -> Clock:
         """What is known to be done by the thread that gives work."""
         return dict(self._host)
+
+
+@dataclass(slots=True, eq=False)
+class _Recording:
+    stream: Stream
+    issued: list[Callable[[FakeStream], None]] = field(default_factory=list)
+    is_spoilt: bool = False
 
 
 class _FakeMemory:

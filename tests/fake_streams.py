@@ -128,6 +128,7 @@ class FakeEvent:
 
     def record(self, stream: Stream) -> None:
         self._cuda.check_thread()
+        self._cuda.refuse_while_recording("a mark that nothing recorded waits for")
         assert isinstance(stream, FakeStream)
         self.mark = stream.position()
 
@@ -178,16 +179,25 @@ class FakeGraph:
     def __init__(self, cuda: FakeCuda, recorded: Sequence[Callable[[FakeStream], None]]) -> None:
         self._cuda = cuda
         self._recorded = recorded
+        self._last: Clock = {}
         self._freed = False
+        cuda.objects.append("a graph")
 
     def launch(self, stream: Stream) -> None:
         self._cuda.check_thread()
+        self._cuda.refuse_while_recording("a launch of a graph")
         if self._freed:
             raise RuleBroken("a graph is launched after it was freed")
         assert isinstance(stream, FakeStream)
         self._cuda.graph_launches += 1
         for issue in self._recorded:
             issue(stream)
+        self._last = stream.position()
 
     def free(self) -> None:
+        self._cuda.check_thread()
+        if not self._cuda.is_done(self._last):
+            raise RuleBroken("a graph is freed while it runs")
+        if not self._freed:
+            self._cuda.objects.remove("a graph")
         self._freed = True

@@ -129,6 +129,7 @@ class _Context:
         self._engine = weakref.ref(engine)
         self._document = document
         self._batch = 0 if document["dynamic"] else document["max_batch"]
+        self._has_run = False
         self._addresses: dict[str, int] = {}
         self._memory = module.cuda.allocate(document["memory_bytes"])
         weakref.finalize(self, self._memory.free)
@@ -136,6 +137,10 @@ class _Context:
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         if self._engine() is None:
             raise RuleBroken("the engine is gone before its context")
+        cuda = self._module.cuda
+        if cuda.is_recording or cuda.is_busy(cuda.block_at(self._memory.address, 1)):
+            raise RuleBroken("the shape is changed while the context is in use")
+        self._has_run = False
         fits: bool = 1 <= shape[0] <= self._document["max_batch"] and name == self._document["image"]
         self._batch = shape[0] if fits else self._batch
         return fits
@@ -154,6 +159,9 @@ class _Context:
             return False
         if count < 1 or set(self._addresses) != {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}:
             return False
+        if cuda.is_recording and not self._has_run:
+            raise RuleBroken("TensorRT is recorded before it has run with the shape: it allocates then")
+        self._has_run = True
         height, width = self._document["size_wh"][::-1]
         addresses = dict(self._addresses)
         image = addresses.pop(self._document["image"])

@@ -66,8 +66,7 @@ def build(folder: Path, library: Library, request: BuildRequest, progress: TextI
             (folder / TIMING).read_bytes(),
             lambda share: _tell(progress, share),
         )
-        with (folder / PLAN).open("wb") as stream:
-            stream.write(built.plan)
+        (folder / PLAN).write_bytes(built.plan)
         (folder / TIMING).write_bytes(built.timing)
     except NetworkError as error:
         failure = Failure(*error.args)

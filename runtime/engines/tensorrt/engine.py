@@ -243,6 +243,8 @@ class TensorRtEngine:
     def _compute(self, slot: _Slot, count: int) -> None:
         if self._computed is not None:
             slot.stream.wait(self._computed)  # one batch at a time uses the plan's memory
+            if self._execution.reshapes(count):
+                self._computed.synchronize()
         graph = slot.graph
         if graph is not None:
             graph.launch(slot.stream)
@@ -278,10 +280,10 @@ class TensorRtEngine:
             return
         for slot in self._slots:
             slot.graph = cuda.capture(slot.stream, lambda slot=slot: self._give_one(slot))  # type: ignore[misc]
+            self._start(slot, 1).result()  # it still runs, recorded or not
             if slot.graph is None:
                 log.warning("%s: no CUDA graphs: its plan cannot be recorded", self._options.name)
                 return
-            self._start(slot, 1).result()
 
     def _give_one(self, slot: _Slot) -> None:
         self._execution.give(1, slot.buffers.addresses, slot.stream)

@@ -101,8 +101,12 @@ class PlanExecution:
         """The largest batch of its optimization profile."""
         return self.inputs[INPUT].shape[0]
 
+    def reshapes(self, batch: int) -> bool:
+        """True where a batch of this size has another shape than the one before: that has to be done first."""
+        return self._dynamic and batch != self._batch
+
     def give(self, batch: int, addresses: Mapping[str, Address], stream: Stream) -> None:
-        """Put a batch in a stream.
+        """Put a batch in a stream; where it `reshapes`, nothing of the plan may be in flight.
 
         Args:
             batch: how many pictures.
@@ -112,7 +116,7 @@ class PlanExecution:
         Raises:
             EngineError: TensorRT does not take it.
         """
-        if self._dynamic and batch != self._batch:
+        if self.reshapes(batch):
             self._check(self._context.set_input_shape(INPUT, (batch, *self.inputs[INPUT].shape[1:])))
             self._batch = batch
         for tensor, address in addresses.items():

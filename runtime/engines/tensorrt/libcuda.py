@@ -15,9 +15,10 @@ from typing import Any
 
 from vidseg.runtime.errors import EngineError
 
-STICKY = frozenset({214, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 999})
-"""Statuses after which every call in the process fails too: memory errors, illegal addresses and instructions, launches
-that failed or took too long."""
+_PASSING = frozenset({-1, 0, 2, 201, 500, *range(900, 912)})
+"""Statuses of a context that works: no driver to ask, success, no memory, no context of this thread, a call that the
+driver lacks, and what is not allowed while a stream is recorded. With any other, every call of the process fails too:
+illegal addresses and instructions, launches that failed or took too long, a GPU that is gone."""
 
 _NO_DEVICE = 100
 _NOT_FOUND = 500
@@ -193,6 +194,11 @@ def context_status() -> int:
     """How the current context is: 0, or the CUresult of all that was given to it, which this waits for."""
     library = _library()
     return _NO_LIBRARY if library is None else int(library.cuCtxSynchronize())
+
+
+def is_lost(status: int) -> bool:
+    """True for the status of a context after which nothing in this process works on its device any more."""
+    return status not in _PASSING
 
 
 @contextmanager

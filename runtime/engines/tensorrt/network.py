@@ -26,11 +26,11 @@ class BuiltNetwork:
     """What came of it.
 
     Attributes:
-        plan: the library's own buffer.
+        plan: serialized.
         timing: what the library has timed, for the next build; b"" where it keeps nothing.
     """
 
-    plan: Any
+    plan: bytes
     timing: bytes
 
 
@@ -69,7 +69,7 @@ def build_network(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise _no_plan(library.take_errors())
-    return BuiltNetwork(plan, b"" if cache is None else bytes(config.get_timing_cache().serialize()))
+    return BuiltNetwork(bytes(plan), b"" if cache is None else bytes(config.get_timing_cache().serialize()))
 
 
 def _creation_flags(module: Any, typing: str) -> int:

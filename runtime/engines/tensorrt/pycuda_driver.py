@@ -194,7 +194,7 @@ class _Translator:
             ) from error
         except (self.driver.Error, libcuda.CudaError) as error:
             status = libcuda.context_status()
-            if status in libcuda.STICKY:
+            if libcuda.is_lost(status):
                 raise DeviceError(
                     "the GPU has failed, and with it everything that this process has there",
                     f"{error} (CUDA error {status})",

@@ -115,6 +115,27 @@ def test_what_cannot_be_recorded_runs_without_graphs(caplog: pytest.LogCaptureFi
     assert "no CUDA graphs" in caplog.text
 
 
+def test_a_plan_that_refuses_to_be_recorded_runs_without_graphs(
+    cuda: FakeCuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = library_of(cuda, refuses_runs=frozenset({2}))  # behind the first run of each slot
+    with TensorRtEngine(fake_plan(SIZE_WH), library, cuda, TensorRtOptions(cuda_graphs=True)) as engine:
+        batch = pictures(1)
+        np.testing.assert_array_equal(engine.enqueue(batch).result()["class_map"], batch[..., 0] >> 5)
+        assert cuda.graph_launches == 0
+    assert "no CUDA graphs" in caplog.text
+
+
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=12))
+@settings(deadline=None, max_examples=40)
+def test_batches_of_changing_sizes_wait_for_each_other_only_where_their_shape_changes(sizes: list[int]) -> None:
+    cuda = FakeCuda()
+    with opened(cuda, fake_plan(SIZE_WH, 4)) as engine:
+        batches = [pictures(size, seed) for seed, size in enumerate(sizes)]
+        for ticket, batch in zip([engine.enqueue(batch) for batch in batches], batches, strict=True):
+            np.testing.assert_array_equal(ticket.result()["class_map"], batch[..., 0] >> 5)
+
+
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
 def test_frames_are_laid_on_the_input_as_the_cpu_does_and_drawn_over(cuda: FakeCuda, fit: Fit) -> None:
     cuda.functions |= compiled_functions()
@@ -263,6 +284,37 @@ def test_the_fake_notices_what_a_device_would_not_forgive() -> None:
         with pytest.raises(RuleBroken, match="after it was freed"):
             cuda.upload(memory.address, host, first)
         del host
+
+
+def test_the_fake_notices_what_cannot_be_recorded() -> None:
+    cuda = FakeCuda()
+    with cuda:
+        stream, event = cuda.stream(), cuda.event()
+        memory, held = cuda.allocate(8), [cuda.pinned((8,), np.uint8)]
+        for forbidden in (
+            lambda: cuda.allocate(8),
+            lambda: cuda.pinned((8,), np.uint8),
+            memory.free,
+            stream.synchronize,
+            event.synchronize,
+        ):
+            assert cuda.capture(stream, forbidden) is None
+            assert cuda.capture(stream, lambda call=forbidden: _error_of(call) and None) is None, "it is spoilt"
+        graph = cuda.capture(stream, lambda: cuda.upload(memory.address, held[0], stream))
+        assert graph is not None
+        graph.launch(stream)
+        with pytest.raises(RuleBroken, match="while it runs"):
+            graph.free()
+        stream.synchronize()
+        graph.free()
+        graph.free()
+        with pytest.raises(RuleBroken, match="after it was freed"):
+            graph.launch(stream)
+        memory.free()
+        held.clear()
+    cuda = FakeCuda()
+    with pytest.raises(RuleBroken, match="left before a graph is gone"), cuda:
+        cuda.capture(cuda.stream(), lambda: None)
 
 
 def placed(image: Image, fit: Fit) -> PlacedFrame:

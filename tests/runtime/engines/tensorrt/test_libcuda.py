@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from vidseg.runtime.engines.tensorrt import libcuda
+
 SOURCE = Path(__file__).with_name("driver.c")
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for the stand-in of the driver")
 
@@ -69,6 +71,15 @@ print(json.dumps(said))
 )
 def test_available_tells_why_no_gpu_can_be_used(driver: Path, environment: dict[str, str], reason: str | None) -> None:
     assert printed(driver, "print(json.dumps(libcuda.available()))", **environment) == reason
+
+
+@pytest.mark.parametrize(
+    ("status", "lost"),
+    [(0, False), (2, False), (201, False), (500, False), (900, False), (901, False), (-1, False)]
+    + [(status, True) for status in (4, 214, 220, 226, 700, 702, 709, 719, 721, 999)],
+)
+def test_a_device_is_lost_with_every_status_but_those_that_pass(status: int, lost: bool) -> None:
+    assert libcuda.is_lost(status) is lost
 
 
 @needs_compiler

@@ -166,7 +166,8 @@ def test_the_sidecar_of_another_plan_is_not_taken(cache: PlanCache, folder: Path
 
 _VALID: dict[str, Any] = {
     "library": "tensorrt", "version": "10.3.0", "driver": "560.35, CUDA 12.6", "gpu": "Orin",
-    "compute_capability": [8, 7], "power_mode": "MAXN", "name": KEY.name, "plan_sha256": "0" * 64, "plan_bytes": 5, "build_s": 1.0,
+    "compute_capability": [8, 7], "power_mode": "MAXN",
+    "name": KEY.name, "plan_sha256": "0" * 64, "plan_bytes": 5, "build_s": 1.0,
 }  # fmt: skip
 
 
