@@ -34,10 +34,19 @@ _INSTALL = 'pip install "vidseg[tensorrt]"'
 
 _TENSORRT = """
 import json
+from vidseg.runtime.engines.tensorrt import libcuda
+from vidseg.runtime.engines.tensorrt.execution import runtime_of
 from vidseg.runtime.engines.tensorrt.library import find_library
-found = find_library()
-print(json.dumps({"name": found.name, "version": found.version}))
+found, failure = find_library(), ""
+if libcuda.available() is None:
+    try:
+        runtime_of(found)
+    except Exception as error:
+        failure = found.last_error() or str(error)
+print(json.dumps({"name": found.name, "version": found.version, "failure": failure}))
 """
+"""Its runtime is the first that fails where the driver is older than the release; without a GPU it may crash."""
+
 _PYCUDA = """
 import json
 from pycuda import driver
@@ -123,6 +132,12 @@ def _tensorrt(board: str) -> Finding:
     if found["version"].startswith("8.") and not numpy.startswith("1."):
         text += f" beside NumPy {numpy}: it returns wrong arrays"
         return Finding("tensorrt", "broken", text, 'pip install "numpy<2" "opencv-python<4.12"')
+    if found["failure"]:
+        fix = (
+            "sudo apt install --reinstall nvidia-jetpack" if board
+            else "Update NVIDIA's driver, or install a tensorrt for its CUDA, such as tensorrt-cu12."
+        )  # fmt: skip
+        return Finding("tensorrt", "broken", f"{text} does not start: {found['failure']}", fix)
     return Finding("tensorrt", "ok", text)
 
 

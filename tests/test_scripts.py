@@ -1,4 +1,4 @@
-"""The two commands of the README on a machine that lacks what a desktop has."""
+"""The scripts on machines that lack what they need: a bare server, one without a GPU."""
 
 from __future__ import annotations
 
@@ -49,3 +49,39 @@ def test_a_bare_server_gets_the_headless_opencv_and_is_told_so(tmp_path: Path) -
         assert done.returncode == 0, done.stderr
         assert ("Putting opencv-python-headless in its place" in done.stderr) == (attempt == 0)
     assert (tmp_path / "vidseg-002.mp4").stat().st_size > 1000
+
+
+UNPACK = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+(folder / "unpacked").open("a").write("once ")
+run = folder / "run"
+run.write_text('#!/bin/sh\\nshift; PYTHONPATH={modules} exec {python} "$@"\\n')
+run.chmod(0o755)
+"""
+
+
+def _tested_on_gpu(checkout: Path, kit: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [checkout / "scripts/test-gpu"], env=os.environ | {"VIDSEG_KIT": str(kit)}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr.strip()
+
+
+@pytest.mark.timeout(100)
+def test_the_tests_on_a_gpu_unpack_their_python_once_and_never_pass_for_want_of_something(tmp_path: Path) -> None:
+    checkout, kit, modules = tmp_path / "checkout", tmp_path / "kit", tmp_path / "modules"
+    (checkout / "scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/test-gpu", checkout / "scripts")
+    kit.mkdir()
+    (kit / "unpack.py").write_text(UNPACK.format(modules=modules, python=sys.executable))
+    code, said = _tested_on_gpu(checkout, kit)
+    assert (code, "has no TensorRT or no pycuda" in said) == (3, True)
+    for name in ("tensorrt", "pycuda"):
+        (modules / name).mkdir(parents=True)
+        (modules / name / "__init__.py").touch()
+    (modules / "pycuda/driver.py").touch()
+    code, said = _tested_on_gpu(checkout, kit)
+    assert (code, "There are no bundles here" in said) == (3, True)
+    assert (kit / "unpacked").read_text() == "once "

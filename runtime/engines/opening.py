@@ -88,6 +88,18 @@ def open_engine(
     return open_graph(bundle.members[spec.file], engine, options)
 
 
+def require_gpu() -> None:
+    """Find out that TensorRT cannot be opened here before anything else is.
+
+    Raises:
+        DeviceError: there is no GPU.
+        EngineError: TensorRT or pycuda is missing.
+    """
+    from vidseg.runtime.engines.tensorrt.building import this_machine
+
+    this_machine()
+
+
 def open_graph(model: bytes, engine: EngineName, options: GraphOptions) -> Engine:
     """Load a serialized ONNX graph into an engine.
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.engines.choice import ChoiceMemory
-from vidseg.runtime.engines.opening import GpuUse
+from vidseg.runtime.engines.opening import GpuUse, require_gpu
 from vidseg.runtime.engines.trial import WantedEngine, engine_for
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import Image, Segmentation
@@ -89,9 +89,12 @@ def open_pipeline(
     Raises:
         BundleError: the bundle is missing or damaged.
         UsageError: a URI that is not understood, or a sink that would overwrite a source or another sink.
-        DeviceError: a window without a display.
+        DeviceError: a window without a display, or TensorRT without a GPU.
+        EngineError: TensorRT is asked for and missing.
     """
     options = options or OpenOptions()
+    if options.engine == "tensorrt":
+        require_gpu()
     sources, sinks = _several(sources), _several(sinks)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle or demo_bundle_path())
     classes = opened.manifest.output.classes

@@ -131,6 +131,8 @@ def run(
         hud=hud, realtime=realtime, every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
     pipeline = open_pipeline(bundle, sources, sinks, options)
+    if not sink and sinks != ["window://"]:
+        print(f"There is no display here: the picture goes to {sinks[0]}.", file=sys.stderr)
     try:
         received = _run_and_report(pipeline, as_json=as_json)
     finally:
@@ -147,9 +149,7 @@ def _defaults(sources: list[str], sinks: list[str]) -> tuple[list[str], list[str
     if not sinks and display_available():
         return sources or ["scene://street"], ["window://"]
     if not sinks:
-        path = _free_name()
-        print(f"There is no display here: the picture goes to {path}.", file=sys.stderr)
-        return sources or ["scene://street?frames=300&pace=max"], [path]
+        return sources or ["scene://street?frames=300&pace=max"], [_free_name()]
     return sources or ["scene://street"], sinks
 
 
@@ -288,7 +288,7 @@ def bench_command(
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine has and what is missing, and try the demo model in every engine."""
+    """Say what this machine has and what is missing; try the demo model on the CPU, and TensorRT's runtime."""
     from vidseg.runtime.doctor import doctor_document, doctor_text, examine
 
     findings = examine(os.environ)

@@ -30,7 +30,21 @@ library.MODULES = ("tensorrt",)  # not the TensorRT-RTX that may be installed
 from vidseg.runtime.nvidia import nvidia_findings
 print(json.dumps([asdict(finding) for finding in nvidia_findings(os.environ, Path(sys.argv[1]))]))
 """
-TENSORRT = '__version__ = "{}"\nclass ILogger:\n    def __init__(self): pass\n'
+TENSORRT = """
+__version__ = "{}"
+class ILogger:
+    def __init__(self): pass
+class Runtime:
+    def __init__(self, logger): pass
+"""
+TOO_NEW = TENSORRT.format("11.1.0").replace(
+    "logger): pass",
+    """logger):
+        from enum import Enum
+        severity = Enum("Severity", ["ERROR"]).ERROR
+        logger.log(severity, "CUDA initialization failure with error: 35. Please check your CUDA installation")
+        raise TypeError("factory function returned nullptr")""",
+)
 PYCUDA = "def get_version(): return (12, 6, 0)\n"
 KERNEL_DRIVER = {
     "proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build\n"
@@ -145,6 +159,15 @@ def test_numpy_2_beside_tensorrt_8_and_an_old_driver_are_named(tmp_path: Path, c
     assert f"NumPy {version('numpy')}" in found["tensorrt"].text
     assert (found["driver"].verdict, found["driver"].text) == ("broken", "of unknown release, CUDA up to 11.4")
     assert "520" in found["driver"].fix
+
+
+@needs_compiler
+def test_a_tensorrt_that_is_too_new_for_the_driver_is_found(tmp_path: Path, compiled: Callable[..., Path]) -> None:
+    package(tmp_path, "tensorrt", "11.1.0", {"__init__.py": TOO_NEW})
+    found = examined(tmp_path / "root", tmp_path, compiled())["tensorrt"]
+    assert found.verdict == "broken"
+    assert "does not start: CUDA initialization failure with error: 35" in found.text
+    assert "tensorrt-cu12" in found.fix
 
 
 @needs_compiler

@@ -10,12 +10,13 @@ import msgspec
 
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions, BuiltPlan, run_build
-from vidseg.runtime.engines.tensorrt.device import DeviceFacts
-from vidseg.runtime.engines.tensorrt.library import Library
+from vidseg.runtime.engines.tensorrt.device import DeviceFacts, device_facts
+from vidseg.runtime.engines.tensorrt.library import Library, find_library
 from vidseg.runtime.engines.tensorrt.lowering import Lowering, lowering_of
 from vidseg.runtime.engines.tensorrt.memory import check_memory
 from vidseg.runtime.engines.tensorrt.onnx_bytes import has_free_batch
 from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache, PlanKey
+from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.engines.tensorrt.request import BuildRequest
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
 from vidseg.runtime.engines.tensorrt.sidecar import PlanFacts, plan_facts
@@ -40,6 +41,17 @@ class Machine:
     def facts(self) -> PlanFacts:
         """As a plan's sidecar has it."""
         return plan_facts(self.library, self.device)
+
+
+def this_machine() -> Machine:
+    """The machine at hand, and that it has all that plans need, before minutes are spent.
+
+    Raises:
+        DeviceError: there is no GPU.
+        EngineError: TensorRT or pycuda is missing.
+    """
+    PycudaDriver()
+    return Machine(find_library(), device_facts())
 
 
 def plan_of(

@@ -15,13 +15,10 @@ from vidseg.runtime.engines.candidates import Candidate
 from vidseg.runtime.engines.choice import fastest
 from vidseg.runtime.engines.opening import GpuUse, Progress
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
-from vidseg.runtime.engines.tensorrt.building import Machine, keep_settings, plan_key, plan_of
-from vidseg.runtime.engines.tensorrt.device import device_facts
+from vidseg.runtime.engines.tensorrt.building import Machine, keep_settings, plan_key, plan_of, this_machine
 from vidseg.runtime.engines.tensorrt.inspection import EngineAudit, inspect_plan
-from vidseg.runtime.engines.tensorrt.library import find_library
 from vidseg.runtime.engines.tensorrt.opening import PRECISIONS, open_tensorrt
 from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
-from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
 from vidseg.runtime.errors import EngineError
 
@@ -67,8 +64,7 @@ class GpuPlanMaker:
     """
 
     def __init__(self, bundle: Bundle, plans: Path, *, rebuild: bool = False) -> None:
-        PycudaDriver()  # says what is missing, before minutes are spent
-        self.machine = Machine(find_library(), device_facts())
+        self.machine = this_machine()
         self._bundle = bundle
         self._plans = plans
         self._rebuild = rebuild

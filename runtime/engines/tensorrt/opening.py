@@ -9,11 +9,9 @@ from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.decoding import CLASS_MAP, CONFIDENCE
 from vidseg.runtime.engines.opening import GpuUse
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
-from vidseg.runtime.engines.tensorrt.building import Machine, build_plan, plan_key, plan_of, settings_of
-from vidseg.runtime.engines.tensorrt.device import device_facts
+from vidseg.runtime.engines.tensorrt.building import build_plan, plan_key, plan_of, settings_of, this_machine
 from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtOptions
 from vidseg.runtime.engines.tensorrt.execution import PlanRefusedError
-from vidseg.runtime.engines.tensorrt.library import find_library
 from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
 from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
@@ -52,8 +50,7 @@ def open_tensorrt(
         raise EngineError(
             f"{bundle.path}: TensorRT takes no variant {variant} by its name", "", f"Name {', '.join(PRECISIONS)}."
         )
-    cuda = PycudaDriver()
-    machine = Machine(find_library(), device_facts())
+    machine = this_machine()
     cache = None if gpu.plans is None else PlanCache(gpu.plans)
     settings = settings or settings_of(bundle, PRECISIONS[variant], machine, cache, gpu.max_batch)
     outputs = (CLASS_MAP, CONFIDENCE) if confidence else (CLASS_MAP,)
@@ -69,9 +66,11 @@ def open_tensorrt(
     )
     if cache is None:
         plan = build_plan(bundle, settings, machine, build).plan
-        return TensorRtEngine(plan, machine.library, cuda, running)
+        return TensorRtEngine(plan, machine.library, PycudaDriver(), running)
     try:
-        return TensorRtEngine(plan_of(bundle, settings, machine, cache, build), machine.library, cuda, running)
+        return TensorRtEngine(
+            plan_of(bundle, settings, machine, cache, build), machine.library, PycudaDriver(), running
+        )
     except PlanRefusedError as error:
         log.warning("%s It is built again now.", error)
         cache.forget(plan_key(bundle, settings, machine, outputs))
