@@ -92,7 +92,8 @@ def fastest(rows: Sequence[BenchRow], remembered: Candidate | None = None) -> Ca
     """
     right = [row for row in rows if row.error is None and row.agreement >= row.required]
     if not right:
-        reasons = "; ".join(f"{row.candidate}: {row.error or f'{row.agreement:.3%} of the samples'}" for row in rows)
+        found = [row.error or f"{row.agreement:.3%} of the samples' pixels" for row in rows]
+        reasons = "; ".join(f"{row.candidate}: {text.rstrip('.')}" for row, text in zip(rows, found, strict=True))
         raise EngineError("no engine gives the right classes here", reasons or "none installed", "Try `vidseg doctor`.")
     best = min(right, key=lambda row: row.latency_p50_ms)
     kept = next((row for row in right if row.candidate == remembered), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import signal
 import time
@@ -25,8 +26,9 @@ class IProgressMonitor:
         raise NotImplementedError
 
 
-class ComputeCapability:
+class ComputeCapability(enum.IntEnum):
     SM86 = 86
+    SM87 = 87
 
 
 class IBuilderConfig(weak_tensorrt.IBuilderConfig):
