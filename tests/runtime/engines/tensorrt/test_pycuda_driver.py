@@ -1,6 +1,7 @@
 """pycuda itself, over a driver that is none: calls that it does not know, or takes otherwise, would end a run on a GPU.
 
-pycuda is compiled against CUDA's headers, so this is skipped where it is not installed.
+pycuda is compiled against CUDA's headers, so this is skipped where it is not installed; `scripts/build-pycuda` builds
+it.
 """
 
 from __future__ import annotations
