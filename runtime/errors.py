@@ -9,6 +9,7 @@ VidsegError                                                  1  fault while runn
 ├── EngineError           (RuntimeError)                     4  inference cannot start or go on
 ├── SourceError           (OSError)                          5  frames stop coming
 │   ├── SourceOpenError                                      5  a source that never gave a frame
+│   │   └── SourceRefusedError                               5  one that says no: a wrong password, no such stream
 │   └── SourceLostError                                      5  a source that gave frames, then none
 ├── FrameError            (ValueError)                       1  one bad frame; the source goes on
 ├── SinkError             (OSError)                          1  a result that cannot be delivered
@@ -75,6 +76,10 @@ class SourceError(VidsegError, OSError):
 
 class SourceOpenError(SourceError):
     """A source that never gave a frame."""
+
+
+class SourceRefusedError(SourceOpenError):
+    """A source that says no, and will say so again: a wrong password, no such stream, not a video."""
 
 
 class SourceLostError(SourceError):

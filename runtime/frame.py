@@ -89,8 +89,8 @@ class Segmentation:
         return nearest
 
 
-SourceState: TypeAlias = Literal["opening", "silent", "lost"]
-"""What a source does that gives no frames: it has not given one yet, it gave some, or it has failed."""
+SourceState: TypeAlias = Literal["opening", "silent", "lost", "refused"]
+"""What a source does that gives no frames: it has not given one yet, it gave some, it has failed, or it says no."""
 
 
 @dataclass(frozen=True, slots=True)

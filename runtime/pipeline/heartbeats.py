@@ -35,14 +35,19 @@ class Heartbeats:
         """A source gave a frame."""
         self._set(source, "silent")
 
-    def lost(self, source: str) -> None:
-        """A source has failed."""
-        self._set(source, "lost")
+    def lost(self, source: str, *, refused: bool = False) -> None:
+        """A source has failed, or says no; since when, is told from the first time on."""
+        with self._lock:
+            before = self._states.get(source)
+            state: SourceState = "refused" if refused else "lost"
+            if before is not None:
+                since_ns = before[1] if before[0] in {"lost", "refused"} else self._clock.now_ns()
+                self._states[source] = (state, since_ns)
 
     def ended(self, source: str) -> None:
         """A source has ended as it should; nothing more is expected of it. A lost one stays lost."""
         with self._lock:
-            if source in self._states and self._states[source][0] != "lost":
+            if source in self._states and self._states[source][0] not in {"lost", "refused"}:
                 del self._states[source]
 
     def due(self) -> list[SourceStatus]:

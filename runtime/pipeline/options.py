@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.geometry import Fit
+from vidseg.runtime.pipeline.retry import Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class PipelineOptions:
         max_age_ms: with `every_frame`, frames older than that are discarded before inference.
         deadline_ms: a result older than that at a hand-over is late: its classes are all unknown; None for no limit.
         heartbeat_ms: how often sinks are told of a live source that gives nothing.
+        retry: whether live sources that are lost are opened again.
     """
 
     fit: Fit = "stretch"
@@ -25,6 +27,7 @@ class PipelineOptions:
     max_age_ms: float = 1000.0
     deadline_ms: float | None = None
     heartbeat_ms: float = 1000.0
+    retry: Retry = "once_seen"
 
     def __post_init__(self) -> None:
         if self.heartbeat_ms <= 0 or self.max_age_ms <= 0 or (self.deadline_ms is not None and self.deadline_ms <= 0):

@@ -24,8 +24,9 @@ from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, SlotPolicy,
 from vidseg.runtime.pipeline.ledger import Ledger
 from vidseg.runtime.pipeline.options import PipelineOptions
 from vidseg.runtime.pipeline.ports import Port, SinkPort
+from vidseg.runtime.pipeline.source_worker import SourceWorker
 from vidseg.runtime.pipeline.statistics import Meters, Report, Reporter, Statistics
-from vidseg.runtime.pipeline.workers import Inferred, InferWorker, RenderWorker, SourceWorker
+from vidseg.runtime.pipeline.workers import Inferred, InferWorker, RenderWorker
 from vidseg.runtime.sinks import Sink
 from vidseg.runtime.sources import Source
 
@@ -113,7 +114,7 @@ class Pipeline:
         self._results: Port | None = None
         self._works: dict[str, Callable[[], None]] = {
             f"source {source.name}": SourceWorker(
-                source, self._intake, self._books, self._heartbeats, self._stop_sources
+                source, self._intake, self._books, self._heartbeats, self._stop_sources, retry=options.retry
             )
             for source in sources
         }

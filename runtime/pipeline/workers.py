@@ -1,4 +1,4 @@
-"""What the source, infer and render threads do. Each worker is a callable; `Pipeline` owns the threads."""
+"""What the infer and render threads do. Each worker is a callable; `Pipeline` owns the threads."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import numpy as np
 
 from vidseg.runtime.decoding import Decoder, Outputs
 from vidseg.runtime.engines import Engine, FrameEngine, PlacedFrame, Ticket
-from vidseg.runtime.errors import DeviceError, EngineError, FrameError, SourceOpenError
+from vidseg.runtime.errors import DeviceError, EngineError
 from vidseg.runtime.frame import Frame, Image, Segmentation
 from vidseg.runtime.geometry import Fit, Placement, placement_of
 from vidseg.runtime.pipeline.admission import Admission
 from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
-from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import Intake
 from vidseg.runtime.pipeline.ledger import DropCause
 from vidseg.runtime.pipeline.ports import Port
 from vidseg.runtime.segmenter import segmentation_of
-from vidseg.runtime.sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -43,73 +41,6 @@ class Inferred:
 
 GOOD_BATCHES = 1000
 """Behind this many, an engine that was opened anew has proven itself and may be opened anew another time."""
-
-
-class SourceWorker:
-    """Reads one source into its slot until it ends or `stop` is set."""
-
-    def __init__(
-        self, source: Source, intake: Intake, books: Books, heartbeats: Heartbeats, stop: threading.Event
-    ) -> None:
-        self._source = source
-        self._heartbeats = heartbeats
-        self._intake = intake
-        self._books = books
-        self._stop = stop
-        self._good = self._bad = 0
-        self._expected = (0, 0)
-
-    def __call__(self) -> None:
-        """Run to the end.
-
-        Raises:
-            SourceError: as the source does, or because none of its frames could be read.
-        """
-        try:
-            self._source.open(self._books.clock, self._stop)
-            while not self._stop.is_set() and self._read_one():
-                pass
-            if self._bad and not self._good and not self._stop.is_set():
-                raise SourceOpenError(f"{self._source.name}: no frame can be read", f"{self._bad} bad ones")
-        except BaseException:
-            self._heartbeats.lost(self._source.name)
-            raise
-        finally:
-            try:
-                self._source.close()
-            finally:
-                self._heartbeats.ended(self._source.name)
-                self._intake.finish(self._source.name)
-
-    def _count_gap(self, frame: Frame) -> None:
-        epoch, expected = self._expected
-        if frame.epoch == epoch and frame.index > expected:
-            self._books.ledger.miss(frame.index - expected)
-        self._expected = (frame.epoch, frame.index + 1)
-
-    def _read_one(self) -> bool:
-        ledger = self._books.ledger
-        try:
-            started_ns = self._books.clock.now_ns()
-            frame = self._source.read()
-            if not self._source.live:  # a live one mostly waits for its camera
-                self._books.meters.record_stage("read", self._books.clock.now_ns() - started_ns)
-        except FrameError as error:
-            self._bad += 1
-            self._expected = (self._expected[0], self._expected[1] + 1)
-            ledger.capture_bad()
-            log.warning("%s", error)
-            return True
-        if frame is None:
-            return False
-        self._good += 1
-        if self._source.live:
-            self._count_gap(frame)
-        self._heartbeats.frame(self._source.name)
-        ledger.capture(frame)
-        for given_up in self._intake.put(frame):
-            ledger.drop(given_up, "stopped" if given_up is frame else "replaced")
-        return True
 
 
 class InferWorker:

@@ -7,7 +7,7 @@ from pathlib import Path
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.sources import Source
 
-KNOWN = "scene://street, a video file, an image, a folder of images, or a camera such as /dev/video0"
+KNOWN = "scene://street, a video file, an image, a folder of images, a camera such as /dev/video0, or rtsp://host/path"
 
 CAMERA_PREFIXES = ("/dev/video", "/dev/v4l/")
 
@@ -17,8 +17,9 @@ def source_from_uri(uri: str, *, realtime: bool = False) -> Source:
 
     Args:
         uri: `scene://street` (a live one, or without pauses with `?pace=max`), the path of a video file, an image or a
-            folder of images, or a camera's device, such as `/dev/video0` or `/dev/v4l/by-id/NAME`, which takes
-            `?size=1280x720&fps=30&format=MJPG&rotate=90`.
+            folder of images, a camera's device, such as `/dev/video0` or `/dev/v4l/by-id/NAME`, which takes
+            `?size=1280x720&fps=30&format=MJPG&rotate=90`, or a live stream: `rtsp://user:password@host/path`, `http://`
+            and others, with `#transport=udp&stall_s=5`.
         realtime: files and folders at their own pace instead of as fast as they are read.
 
     Raises:
@@ -26,11 +27,15 @@ def source_from_uri(uri: str, *, realtime: bool = False) -> Source:
     """
     scheme, separator, _ = uri.partition("://")
     if separator:
-        if scheme != "scene":
-            raise UsageError(f"there are no {scheme}:// sources", "", f"Use {KNOWN}.")  # the rest may hold a password
-        from vidseg.runtime.sources.scene import SceneSource
+        if scheme == "scene":
+            from vidseg.runtime.sources.scene import SceneSource
 
-        return SceneSource.from_uri(uri)
+            return SceneSource.from_uri(uri)
+        from vidseg.runtime.sources.streams.source import PROTOCOLS, StreamSource
+
+        if scheme.lower() in PROTOCOLS:
+            return StreamSource.from_uri(uri)
+        raise UsageError(f"there are no {scheme}:// sources", "", f"Use {KNOWN}.")  # the rest may hold a password
     if not uri:
         raise UsageError("a source has no name", "an empty one", f"Use {KNOWN}.")
     if uri.startswith(CAMERA_PREFIXES) or Path(uri.partition("?")[0]).is_char_device():

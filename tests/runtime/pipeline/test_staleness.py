@@ -158,7 +158,9 @@ def test_sinks_hear_of_a_lost_source_while_others_go_on() -> None:
     lost = MemorySource(9, name="lost", live=True, faults={2: SourceLostError("gone")})
     other = MemorySource(9, name="other", live=True, gate=go_on)
     sink = CallbackSink(lambda _result: None, on_status=hear)
-    pipeline = Pipeline([lost, other], lambda: FakeEngine((16, 12)), [sink], options=PipelineOptions(heartbeat_ms=20))
+    pipeline = Pipeline(
+        [lost, other], lambda: FakeEngine((16, 12)), [sink], options=PipelineOptions(heartbeat_ms=20, retry="never")
+    )
     with pytest.raises(SourceLostError):
         pipeline.run()
     assert heard.is_set()

@@ -13,6 +13,7 @@ from vidseg.runtime.sources.camera import CameraSource
 from vidseg.runtime.sources.folder import FolderSource
 from vidseg.runtime.sources.opening import source_from_uri
 from vidseg.runtime.sources.scene import SceneSource
+from vidseg.runtime.sources.streams.source import StreamSource
 from vidseg.runtime.sources.video import VideoSource
 
 
@@ -27,6 +28,8 @@ def test_each_uri_opens_its_kind(tmp_path: Path) -> None:
         f"{tmp_path}/x.png": FolderSource,
         "missing.JPG": FolderSource,
         "/dev/video0": CameraSource,
+        "rtsp://user:secret@camera/1": StreamSource,
+        "HTTP://camera/live.ts": StreamSource,
         "/dev/video12?size=1280x720&rotate=90": CameraSource,
         "/dev/v4l/by-id/usb-046d_HD_Pro_Webcam-video-index0": CameraSource,
         "/dev/null": CameraSource,  # any character device may be a camera by another name; opening it tells
@@ -41,7 +44,7 @@ def test_a_name_is_the_path_that_was_given() -> None:
     assert source_from_uri("/dev/video0?fps=30").name == "/dev/video0"
 
 
-@pytest.mark.parametrize("uri", ["rtsp://user:secret@camera/1", "scnee://street", ""])
+@pytest.mark.parametrize("uri", ["gopher://user:secret@camera/1", "scnee://street", ""])
 def test_what_is_not_understood_is_refused_with_what_is(uri: str) -> None:
     with pytest.raises(UsageError, match="scene://street, a video file") as caught:
         source_from_uri(uri)

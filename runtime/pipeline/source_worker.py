@@ -1,0 +1,138 @@
+"""What a source's thread does: read it into its slot, and open it again where it is lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+
+from vidseg.runtime.errors import FrameError, SourceError, SourceOpenError, SourceRefusedError
+from vidseg.runtime.frame import Frame
+from vidseg.runtime.pipeline.books import Books
+from vidseg.runtime.pipeline.heartbeats import Heartbeats
+from vidseg.runtime.pipeline.intake import Intake
+from vidseg.runtime.pipeline.retry import Backoff, Retry
+from vidseg.runtime.sources import Source
+
+log = logging.getLogger(__name__)
+
+
+class SourceWorker:
+    """Reads one source into its slot until it ends or `stop` is set.
+
+    Args:
+        source: to read; a recorded one is never opened again.
+        intake: has its slot.
+        books: where frames are counted.
+        heartbeats: are told how the source is.
+        stop: ends every wait.
+        retry: what to do where it is lost.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        intake: Intake,
+        books: Books,
+        heartbeats: Heartbeats,
+        stop: threading.Event,
+        *,
+        retry: Retry = "never",
+    ) -> None:
+        self._source = source
+        self._heartbeats = heartbeats
+        self._intake = intake
+        self._books = books
+        self._stop = stop
+        self._retry: Retry = retry if source.live else "never"
+        self._backoff = Backoff()
+        self._good = self._bad = 0
+        self._expected = (0, 0)
+        self._lost: tuple[str, int] | None = None
+
+    def __call__(self) -> None:
+        """Run to the end.
+
+        Raises:
+            SourceError: as the source does, where it is not tried again; or none of its frames could be read.
+        """
+        try:
+            while not self._once() and not self._stop.is_set():
+                pass
+            if self._bad and not self._good and not self._stop.is_set():
+                raise SourceOpenError(f"{self._source.name}: no frame can be read", f"{self._bad} bad ones")
+        except BaseException:
+            self._heartbeats.lost(self._source.name)
+            raise
+        finally:
+            try:
+                self._source.close()
+            finally:
+                self._heartbeats.ended(self._source.name)
+                self._intake.finish(self._source.name)
+
+    def _once(self) -> bool:
+        """Open the source and read it; True at its end, False where it is to be opened again."""
+        try:
+            self._source.open(self._books.clock, self._stop)
+            while not self._stop.is_set() and self._read_one():
+                pass
+        except SourceError as error:
+            if self._retry == "never" or (self._retry == "once_seen" and not self._good):
+                raise
+            self._wait_for_it(error)
+            return False
+        return True
+
+    def _wait_for_it(self, error: SourceError) -> None:
+        name = self._source.name
+        with suppress(SourceError):
+            self._source.close()
+        refused = isinstance(error, SourceRefusedError)
+        self._heartbeats.lost(name, refused=refused)
+        wait_s = self._backoff.wait_s(error)
+        text = str(error)
+        if self._lost is None or self._lost[0] != text:
+            often = "less and less often" if refused else "every second"
+            log.warning("%s It is tried again, %s.", text, often)
+        now_ns = self._books.clock.now_ns()
+        self._lost = (text, self._lost[1] if self._lost else now_ns)
+        self._books.clock.sleep_until(now_ns + round(wait_s * 1e9), self._stop)
+
+    def _count_gap(self, frame: Frame) -> None:
+        epoch, expected = self._expected
+        if frame.epoch == epoch and frame.index > expected:
+            self._books.ledger.miss(frame.index - expected)
+        self._expected = (frame.epoch, frame.index + 1)
+
+    def _read_one(self) -> bool:
+        ledger = self._books.ledger
+        try:
+            started_ns = self._books.clock.now_ns()
+            frame = self._source.read()
+            if not self._source.live:  # a live one mostly waits for its camera
+                self._books.meters.record_stage("read", self._books.clock.now_ns() - started_ns)
+        except FrameError as error:
+            self._bad += 1
+            self._expected = (self._expected[0], self._expected[1] + 1)
+            ledger.capture_bad()
+            log.warning("%s", error)
+            return True
+        if frame is None:
+            return False
+        self._is_there()
+        if self._source.live:
+            self._count_gap(frame)
+        self._heartbeats.frame(self._source.name)
+        ledger.capture(frame)
+        for given_up in self._intake.put(frame):
+            ledger.drop(given_up, "stopped" if given_up is frame else "replaced")
+        return True
+
+    def _is_there(self) -> None:
+        self._good += 1
+        self._backoff.works()
+        if self._lost is not None:
+            away_s = (self._books.clock.now_ns() - self._lost[1]) / 1e9
+            log.warning("%s is back after %.1f s", self._source.name, away_s)
+            self._lost = None
