@@ -21,7 +21,7 @@ from vidseg.runtime.cache import plans_folder, private_folder
 from vidseg.runtime.engines.tensorrt import libcuda, library
 from vidseg.runtime.engines.tensorrt.device import cuda_text, device_facts, driver_release
 from vidseg.runtime.engines.tensorrt.plan_cache import LIMIT_BYTES
-from vidseg.runtime.errors import EngineError
+from vidseg.runtime.errors import ConfigurationError, DeviceError, EngineError
 from vidseg.runtime.finding import Finding, finding_of
 
 MIN_CUDA = 11080
@@ -89,8 +89,12 @@ def _jetpack(root: Path) -> str:
     return f"JetPack {jetpack} (Jetson Linux {release})" if jetpack else f"Jetson Linux {release}"
 
 
-def _gpu() -> str:
-    facts = device_facts()
+def _gpu() -> str | Finding:
+    try:
+        facts = device_facts()
+    except DeviceError as error:
+        text = str(error).removesuffix(" Try `vidseg doctor`.")
+        return Finding("gpu", "broken", text, "Start the machine again, or reinstall NVIDIA's driver.")
     shared = " shared with the CPU" if facts.integrated else ""
     capability = ".".join(map(str, facts.compute_capability))
     return f"{facts.name}, {facts.memory_bytes / 2**30:.1f} GiB{shared}, compute capability {capability}"
@@ -133,9 +137,11 @@ def _tensorrt(board: str) -> Finding:
         text += f" beside NumPy {numpy}: it returns wrong arrays"
         return Finding("tensorrt", "broken", text, 'pip install "numpy<2" "opencv-python<4.12"')
     if found["failure"]:
+        is_driver = "CUDA" in found["failure"]
         fix = (
             "sudo apt install --reinstall nvidia-jetpack" if board
-            else "Update NVIDIA's driver, or install a tensorrt for its CUDA, such as tensorrt-cu12."
+            else "Update NVIDIA's driver, or install a tensorrt for its CUDA, such as tensorrt-cu12." if is_driver
+            else f"{_INSTALL} --force-reinstall"
         )  # fmt: skip
         return Finding("tensorrt", "broken", f"{text} does not start: {found['failure']}", fix)
     return Finding("tensorrt", "ok", text)
@@ -186,11 +192,14 @@ def _dla(root: Path) -> str:
     return f"{count} of them" if count else "none: the GPU computes everything"
 
 
-def _plans(environment: Mapping[str, str]) -> str:
+def _plans(environment: Mapping[str, str]) -> str | Finding:
     folder = plans_folder(environment)
     if not folder.exists():
         return f"none yet in {folder}"
-    private_folder(folder)
+    try:
+        private_folder(folder)
+    except ConfigurationError as error:
+        return Finding("plans", "broken", str(error), f"Remove {folder}: it is made again.")
     files = [path for path in folder.iterdir() if path.is_file()]
     plans = sum(path.suffix == ".plan" for path in files)
     size_mib, limit_mib = (size / 2**20 for size in (sum(path.stat().st_size for path in files), LIMIT_BYTES))

@@ -44,6 +44,7 @@ class FakeCuda:
         faults: raised by the work with that number, counted from 0 over all streams, when somebody waits for it; a
             `DeviceError` is raised by everything behind it too.
         records: whether work can be recorded.
+        refused_launches: numbers of the launches of kernels, counted from 0, that are an error at once.
     """
 
     def __init__(
@@ -54,14 +55,17 @@ class FakeCuda:
         functions: Mapping[str, FakeFunction] | None = None,
         faults: Mapping[int, Exception] | None = None,
         records: bool = True,
+        refused_launches: frozenset[int] = frozenset(),
     ) -> None:
         self._memory_bytes = memory_bytes
         self._integrated = integrated
         self.functions = dict(functions or {})
         self._faults = dict(faults or {})
         self._records = records
+        self._refused_launches = refused_launches
+        self._launches = 0
         self._thread = 0
-        self._entered = False
+        self._entered = 0
         self._blocks: list[FakeBlock] = []
         self._pinned: list[weakref.ref[Any]] = []
         self._next_address = 1 << 32
@@ -78,15 +82,19 @@ class FakeCuda:
         return self._integrated
 
     def __enter__(self) -> FakeCuda:
-        if self._entered:
-            raise RuleBroken("the context is entered twice")
-        self._thread, self._entered = threading.get_ident(), True
+        if self._entered and self._thread != threading.get_ident():
+            raise RuleBroken("the context is entered by two threads")
+        self._thread = threading.get_ident()
+        self._entered += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.check_thread()
+        self._entered -= 1
+        if self._entered:
+            return
         if self.objects:
             raise RuleBroken(f"the context is left before {self.objects[0]} is gone")
         left = [block for block in self._blocks if block.alive and block.on_device]
@@ -94,7 +102,7 @@ class FakeCuda:
             raise RuleBroken(f"{len(left)} allocations are never freed, the first of {left[0].values.nbytes} bytes")
         if not self._lost and any(array() is not None for array in self._pinned):
             raise RuleBroken("the context is left before a pinned array is gone")
-        self._entered = False
+        self._entered = 0
 
     def check_thread(self) -> None:
         """Every call has to come from the thread that entered."""
@@ -258,6 +266,17 @@ class FakeCuda:
             raise EngineError("CUDA failed", f"named symbol not found: {name}")
         return FakeKernel(self, self.functions.get(name), signature)
 
+    def count_launch(self) -> None:
+        """A kernel is launched."""
+        self._launches += 1
+        if self._launches - 1 in self._refused_launches:
+            raise EngineError("CUDA failed", "too many resources requested for launch")
+
+    @property
+    def is_entered(self) -> bool:
+        """True while somebody has the context."""
+        return self._entered > 0
+
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph | None:
         self._check()
         if not self._records:
@@ -270,6 +289,16 @@ class FakeCuda:
         finally:
             self._recording = None
         return None if recording.is_spoilt else FakeGraph(self, recording.issued)
+
+    def allocate_all(self) -> Callable[[], None]:
+        """Another process takes what is free; returns what gives it back."""
+        taken = self._memory_bytes
+        self._memory_bytes = 0
+
+        def give_back() -> None:
+            self._memory_bytes = taken
+
+        return give_back
 
     def free_memory(self) -> tuple[int, int]:
         """Bytes of the device that are free, and all."""

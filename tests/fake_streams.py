@@ -151,6 +151,7 @@ class FakeKernel:
         self._signature = signature
 
     def launch(self, stream: Stream, grid: Grid, block: Grid, *arguments: int | float) -> None:
+        self._cuda.count_launch()
         function = self._function
         if function is None:
             raise RuleBroken("a kernel that the fake has no function for")

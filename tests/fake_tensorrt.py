@@ -55,12 +55,14 @@ class FakeTensorRt:
         cuda: the device.
         refuses_runs: numbers of the runs, counted from 0, that TensorRT does not take.
         executed: batches so far.
+        dla_cores: which each plan was loaded for, -1 for none.
     """
 
     cuda: FakeCuda
     refuses_runs: frozenset[int] = frozenset()
     executed: list[int] = field(default_factory=list)
     runs: int = 0
+    dla_cores: list[int] = field(default_factory=list)
     TensorIOMode: Any = TensorIOMode
     DataType: Any = DataType
 
@@ -75,6 +77,7 @@ class FakeTensorRt:
 
 class _Runtime:
     engine_host_code_allowed = False
+    DLA_core = -1
 
     def __init__(self, module: FakeTensorRt) -> None:
         module.cuda.check_thread()
@@ -85,6 +88,7 @@ class _Runtime:
         self._module.cuda.check_thread()
         if not plan.startswith(b"FAKE"):
             return None
+        self._module.dla_cores.append(self.DLA_core)
         return _Engine(self._module, self, json.loads(plan[4:]))
 
 

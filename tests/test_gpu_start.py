@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.engines.tensorrt.test_libcuda import compiled
+from vidseg.runtime.engines.tensorrt import libcuda
+from vidseg.runtime.pipeline.opening import demo_bundle_path
 
 ROOT = Path(__file__).parents[1]
 TENSORRT = "from tests.runtime.engines.tensorrt.dying_tensorrt import *\n__version__ = '10.3.0'\n"
@@ -73,3 +75,31 @@ def test_whoever_does_not_want_to_wait_for_the_plan_gets_the_terminal_back(
         assert process.wait(5) == code, said
     assert "Traceback" not in said
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["run", "bench"])
+def test_a_driver_that_answers_only_half_of_the_questions_costs_the_gpu_and_not_the_run(
+    environment: dict[str, str], command: str
+) -> None:
+    arguments = RUN if command == "run" else [*RUN[:3], "bench", str(demo_bundle_path()), "--seconds", "0"]
+    done = subprocess.run(
+        arguments, env=environment | {"FAKE_MEMORY": "999"}, capture_output=True, text=True, timeout=DEADLINE_S,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "the GPU is not used: GPU 0 cannot be used" in done.stderr
+
+
+@pytest.mark.skipif(libcuda.available() is None, reason="this machine has a GPU")
+def test_without_a_gpu_nothing_is_opened_before_the_one_line_that_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*RUN[:4], "--engine", "tensorrt"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (6, 1)
+    assert done.stderr.startswith("vidseg: there is no GPU for TensorRT")
+    assert list(tmp_path.iterdir()) == []

@@ -49,6 +49,7 @@ class BenchRow:
         required: the share that it needs to be taken.
         frames: measured.
         error: why it could not be measured; None where it could.
+        device_failed: that was the device's fault, or for want of room on it.
     """
 
     candidate: Candidate
@@ -60,6 +61,7 @@ class BenchRow:
     frames: int = 0
     error: str | None = None
     required: float = MIN_AGREEMENT
+    device_failed: bool = False
 
 
 @dataclass(slots=True)
@@ -73,6 +75,14 @@ class _Runner:
     required: float
     latencies_ms: list[float] = field(default_factory=list)
     rates_fps: list[float] = field(default_factory=list)
+
+    def measured(self, images: Sequence[Image]) -> _Runner | BenchRow:
+        """Itself after one round, or why it failed."""
+        try:
+            self.measure(images)
+        except (EngineError, DeviceError) as error:
+            return _failed(self.candidate, error)
+        return self
 
     def measure(self, images: Sequence[Image]) -> None:
         predict(self.engine, images[-1])  # the one before has emptied the caches
@@ -126,18 +136,22 @@ def bench(
     options = options or BenchOptions()
     images = _images(bundle, options.block)
     with ExitStack() as stack:
-        opened = [
+        found = [
             _loaded(bundle, candidate, stack, load or (lambda candidate: candidate.open(bundle)))
             for candidate in candidates
         ]
-        runners = [runner for runner in opened if isinstance(runner, _Runner)]
         started, rounds = perf_counter(), 0
-        while runners and (rounds < options.min_rounds or perf_counter() - started < options.seconds):
-            for runner in runners:
-                runner.measure(images)
+        while any(isinstance(one, _Runner) for one in found) and (
+            rounds < options.min_rounds or perf_counter() - started < options.seconds
+        ):
+            found = [one.measured(images) if isinstance(one, _Runner) else one for one in found]
             rounds += 1
             progress(min(rounds / options.min_rounds, (perf_counter() - started) / max(options.seconds, 1e-9), 1.0))
-    return [runner.row() if isinstance(runner, _Runner) else runner for runner in opened]
+    return [one.row() if isinstance(one, _Runner) else one for one in found]
+
+
+def _failed(candidate: Candidate, error: Exception) -> BenchRow:
+    return BenchRow(candidate, error=str(error), device_failed=isinstance(error, DeviceError))
 
 
 def _loaded(
@@ -150,7 +164,7 @@ def _loaded(
         agreement = sample_agreement(bundle, engine)
         return _Runner(candidate, engine, open_ms, agreement, min_agreement(bundle, candidate))
     except (EngineError, DeviceError) as error:
-        return BenchRow(candidate, error=str(error))
+        return _failed(candidate, error)
 
 
 def _images(bundle: Bundle, count: int) -> list[Image]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import platform
 from collections.abc import Iterable
@@ -13,7 +14,9 @@ from pathlib import Path
 from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.engines import Engine, predict
 from vidseg.runtime.engines.opening import AnyEngineName, EngineName, GpuUse, open_engine
-from vidseg.runtime.errors import EngineError
+from vidseg.runtime.errors import DeviceError
+
+log = logging.getLogger(__name__)
 
 ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
 
@@ -74,10 +77,18 @@ def gpu_candidates(bundle: Bundle) -> list[Candidate]:
 
 
 def gpu_usable() -> bool:
-    """True where there is a GPU with its driver, TensorRT and pycuda. Imports none of them."""
+    """True where there is a GPU whose driver works, TensorRT and pycuda. Imports none of them."""
     from vidseg.runtime.engines.tensorrt import libcuda, library
+    from vidseg.runtime.engines.tensorrt.device import device_facts
 
-    return library.installed() and importlib.util.find_spec("pycuda") is not None and libcuda.available() is None
+    if not library.installed() or importlib.util.find_spec("pycuda") is None or libcuda.available() is not None:
+        return False
+    try:
+        device_facts()
+    except DeviceError as error:
+        log.warning("the GPU is not used: %s", error)
+        return False
+    return True
 
 
 def sample_agreement(bundle: Bundle, engine: Engine) -> float:
@@ -109,13 +120,10 @@ def machine_fingerprint() -> dict[str, object]:
     }
     if gpu_usable():
         from vidseg.runtime.engines.tensorrt.device import device_facts
-        from vidseg.runtime.engines.tensorrt.library import find_library
+        from vidseg.runtime.engines.tensorrt.library import installed_files
 
         found["gpu"] = asdict(device_facts())
-        try:
-            found["tensorrt"] = find_library().title
-        except EngineError as error:
-            found["tensorrt"] = str(error)
+        found["tensorrt"] = installed_files()
     return found
 
 

@@ -16,7 +16,8 @@ from vidseg.runtime.bundle import Bundle
 from vidseg.runtime.cache import private_folder
 from vidseg.runtime.engines.bench import BenchOptions, BenchRow, bench
 from vidseg.runtime.engines.candidates import Candidate, candidates_of, machine_fingerprint
-from vidseg.runtime.errors import ConfigurationError, EngineError
+from vidseg.runtime.engines.opening import GpuUse
+from vidseg.runtime.errors import ConfigurationError, DeviceError, EngineError
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +68,18 @@ class ChoiceMemory:
         return choices if isinstance(choices, dict) else {}
 
 
-def choose_engine(bundle: Bundle, memory: ChoiceMemory | None = None, options: BenchOptions | None = None) -> Candidate:
+def choose_engine(
+    bundle: Bundle, memory: ChoiceMemory | None = None, options: BenchOptions | None = None, gpu: GpuUse | None = None
+) -> Candidate:
     """The fastest engine and variant that reproduces the bundle's samples here.
 
     A remembered choice is taken as it is. Otherwise all are measured, some seconds, and the winner is remembered.
+
+    Args:
+        bundle: the model.
+        memory: of choices.
+        options: how long to measure.
+        gpu: what engines on a GPU are opened for; with its folder of plans, none is built twice.
 
     Raises:
         EngineError: none of them works here.
@@ -78,7 +87,8 @@ def choose_engine(bundle: Bundle, memory: ChoiceMemory | None = None, options: B
     remembered = memory.recall(bundle) if memory else None
     if remembered:
         return remembered
-    chosen = fastest(bench(bundle, candidates_of(bundle), options))
+    rows = bench(bundle, candidates_of(bundle), options, load=lambda candidate: candidate.open(bundle, gpu=gpu))
+    chosen = fastest(rows)
     if memory:
         memory.remember(bundle, chosen)
     return chosen
@@ -89,12 +99,15 @@ def fastest(rows: Sequence[BenchRow], remembered: Candidate | None = None) -> Ca
 
     Raises:
         EngineError: there is none.
+        DeviceError: there is none, because the device fails them all.
     """
     right = [row for row in rows if row.error is None and row.agreement >= row.required]
     if not right:
         found = [row.error or f"{row.agreement:.3%} of the samples' pixels" for row in rows]
         reasons = "; ".join(f"{row.candidate}: {text.rstrip('.')}" for row, text in zip(rows, found, strict=True))
-        raise EngineError("no engine gives the right classes here", reasons or "none installed", "Try `vidseg doctor`.")
+        kind = DeviceError if rows and all(row.device_failed for row in rows) else EngineError
+        what = "no engine works here" if all(row.error for row in rows) else "no engine gives the right classes here"
+        raise kind(what, reasons or "none installed", "Try `vidseg doctor`.")
     best = min(right, key=lambda row: row.latency_p50_ms)
     kept = next((row for row in right if row.candidate == remembered), None)
     if kept and not is_clearly_faster(best.latency_p50_ms, kept.latency_p50_ms):

@@ -86,7 +86,12 @@ def engine_for(
         raise EngineError(f"{bundle.path}: no engine that is installed here can run it", "", "Try `vidseg doctor`.")
     if not trials:
         return candidates[0].open(bundle, confidence=confidence)
-    return TrialEngine(bundle, candidates, decided, confidence=confidence)
+    stands_in = bool(gpu_candidates(bundle))  # for the GPU, which may be free at the next start
+    return TrialEngine(bundle, candidates, _forget if stands_in else decided, confidence=confidence)
+
+
+def _forget(_candidate: Candidate) -> None:
+    """For a choice that is not to be remembered."""
 
 
 def _on_gpu(

@@ -34,6 +34,25 @@ class CancellableOpener(Protocol):
         """End a call that is under way, soon, where it is one that takes long. From any thread; returns at once."""
 
 
+class SaidNowAndThen:
+    """A `Progress` of a plan that is built, for the log.
+
+    Args:
+        clock: for the times.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._said_ns = self._clock.now_ns()
+
+    def __call__(self, share: float) -> None:
+        """Say how much is done, where nothing was said for a while."""
+        now_ns = self._clock.now_ns()
+        if now_ns - self._said_ns >= SAID_EVERY_NS:
+            self._said_ns = now_ns
+            log.warning("still making the engine ready%s", f": {share:.0%} of its plan is built" if share else "")
+
+
 class EngineOpener:
     """A `CancellableOpener`: a build of a plan can be cancelled, nothing else takes long.
 
@@ -45,24 +64,21 @@ class EngineOpener:
 
     def __init__(self, open_engine: Callable[[GpuUse], Engine], gpu: GpuUse, clock: Clock | None = None) -> None:
         self._open_engine = open_engine
-        self._gpu = replace(gpu, progress=self._progress)
-        self._clock = clock or SystemClock()
+        self._gpu = gpu
+        self._clock = clock
         self._cancelled = threading.Event()
-        self._said_ns = 0
 
     def __call__(self) -> Engine:
         """See `CancellableOpener`."""
-        self._said_ns = self._clock.now_ns()
-        return self._open_engine(self._gpu)
+        say = SaidNowAndThen(self._clock)
+
+        def progress(share: float) -> None:
+            if self._cancelled.is_set():
+                raise OpeningCancelledError("the plan is not built to its end", "the end of the run")
+            say(share)
+
+        return self._open_engine(replace(self._gpu, progress=progress))
 
     def cancel(self) -> None:
         """See `CancellableOpener`."""
         self._cancelled.set()
-
-    def _progress(self, share: float) -> None:
-        if self._cancelled.is_set():
-            raise OpeningCancelledError("the plan is not built to its end", "the end of the run")
-        now_ns = self._clock.now_ns()
-        if now_ns - self._said_ns >= SAID_EVERY_NS:
-            self._said_ns = now_ns
-            log.warning("still making the engine ready%s", f": {share:.0%} of its plan is built" if share else "")

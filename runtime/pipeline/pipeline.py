@@ -236,7 +236,8 @@ class Pipeline:
     def drain(self, timeout_s: float | None = None) -> None:
         """End the sources, deliver what is on its way, then stop; returns at once.
 
-        Safe in signal handlers and sinks. After `timeout_s` what is left is given up.
+        Safe in signal handlers and sinks. After `timeout_s` what is left is given up; at once where nothing could be
+        delivered for minutes, because a plan for the GPU is still being built.
         """
         self._commands.put(Drain(timeout_s))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from vidseg.runtime.decoding import Decoder, Outputs
 from vidseg.runtime.engines import Engine, FrameEngine, PlacedFrame, Ticket
-from vidseg.runtime.errors import DeviceError, EngineError
+from vidseg.runtime.errors import DeviceError, EngineError, OpeningCancelledError
 from vidseg.runtime.frame import Frame, Image, Segmentation
 from vidseg.runtime.geometry import Fit, Placement, placement_of
 from vidseg.runtime.pipeline.admission import Admission
@@ -139,16 +139,15 @@ class InferWorker:
 
     def _prepare(self, engine: Engine, frames: Sequence[Frame]) -> _Work:
         _, height, width, _ = engine.input_shape_nhwc
-        sizes = [(frame.image.shape[1], frame.image.shape[0]) for frame in frames]
-        placements = [placement_of(size_wh, (width, height), self._fit) for size_wh in sizes]
-        placed = [PlacedFrame(frame.image, where) for frame, where in zip(frames, placements, strict=True)]
+        placements = [
+            placement_of((frame.image.shape[1], frame.image.shape[0]), (width, height), self._fit) for frame in frames
+        ]
         live = any(self._intake.policy(frame.source).when_full == "drop_oldest" for frame in frames)
-        if isinstance(engine, FrameEngine):
-            return _Work(frames, placements, _frames_starter(placed), live)
-        with self._books.meters.timed("fit"):
-            fitted = [one.placement.input_from_frame(one.image) for one in placed]
-            batch = fitted[0][None] if len(fitted) == 1 else np.stack(fitted)
-        return _Work(frames, placements, lambda engine: engine.enqueue(batch), live)
+        work = _Work(frames, placements, live)
+        if not isinstance(engine, FrameEngine):
+            with self._books.meters.timed("fit"):
+                work.fit()
+        return work
 
     def _finish(self, work: _Work) -> None:
         try:
@@ -184,28 +183,60 @@ class InferWorker:
                 raise
             log.warning("inference failed again, opening the engine anew: %s", second)
             self._good_batches = 0
+            fault = second
         self._engine.close()
-        self._engine = self._open_engine()
+        try:
+            self._engine = self._open_engine()
+        except OpeningCancelledError as cancelled:  # the run ends, and not for nothing
+            raise fault from cancelled
         return work.start(self._engine).result()
-
-
-def _frames_starter(placed: Sequence[PlacedFrame]) -> Callable[[Engine], Ticket]:
-    def start(engine: Engine) -> Ticket:
-        assert isinstance(engine, FrameEngine)  # one that is opened anew is of the same kind
-        return engine.enqueue_frames(placed)
-
-    return start
 
 
 @dataclass(slots=True, eq=False)
 class _Work:
+    """A batch. It can be started in any engine for the model: one that is opened anew may be of another kind."""
+
     frames: Sequence[Frame]
     placements: Sequence[Placement]
-    start: Callable[[Engine], Ticket]
     live: bool
     ticket: Ticket | None = None
     error: Exception | None = None
     started_ns: int = 0
+    fitted: Sequence[Image] = ()
+
+    def fit(self) -> None:
+        """Lay the frames on the model's input, here."""
+        pairs = zip(self.frames, self.placements, strict=True)
+        self.fitted = [placement.input_from_frame(frame.image) for frame, placement in pairs]
+
+    def start(self, engine: Engine) -> Ticket:
+        """Give all of it to an engine, in pieces where that takes fewer at a time."""
+        most = engine.max_batch
+        pieces = [slice(first, first + most) for first in range(0, len(self.frames), most)]
+        if len(pieces) == 1:
+            return self._start(engine, pieces[0])
+        return _Done([self._start(engine, piece).result() for piece in pieces])
+
+    def _start(self, engine: Engine, piece: slice) -> Ticket:
+        if isinstance(engine, FrameEngine):
+            pairs = zip(self.frames[piece], self.placements[piece], strict=True)
+            return engine.enqueue_frames([PlacedFrame(frame.image, placement) for frame, placement in pairs])
+        if not self.fitted:
+            self.fit()
+        fitted = self.fitted[piece]
+        return engine.enqueue(fitted[0][None] if len(fitted) == 1 else np.stack(fitted))
+
+
+class _Done:
+    """A ticket for a batch that was worked on in pieces."""
+
+    def __init__(self, pieces: Sequence[Outputs]) -> None:
+        common = [name for name in pieces[0] if all(name in piece for piece in pieces)]
+        self._outputs = {name: np.concatenate([piece[name] for piece in pieces]) for name in common}
+
+    def result(self) -> Outputs:
+        """The outputs by name."""
+        return self._outputs
 
 
 class RenderWorker:

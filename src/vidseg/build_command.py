@@ -57,7 +57,7 @@ def build(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Do not take plans that were kept.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build plans for this machine's GPU, check them, compare their speed. `vidseg run` takes the fastest of them."""
+    """Build plans for this machine's GPU, check them, compare their speed. `vidseg run` takes the fastest."""
     from vidseg.runtime.bundle import open_bundle
     from vidseg.runtime.cache import plans_folder
     from vidseg.runtime.engines.tensorrt.comparison import GpuPlanMaker, compare, machine_document, machine_text
@@ -82,7 +82,7 @@ def build(
     document = machine_document(maker.machine) | found.document()
     print(json.dumps(document, indent=2) if as_json else found.text())
     if choice_memory().remember(opened, found.chosen):
-        print(f"`vidseg run` takes {found.chosen} from now on.", file=sys.stderr)
+        print(f"`vidseg run` takes {found.chosen}, the fastest of these, from now on.", file=sys.stderr)
 
 
 def sources_of(text: str | None) -> tuple[str, ...] | None:

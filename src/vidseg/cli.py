@@ -241,13 +241,14 @@ def evaluate(
     from vidseg.runtime.cache import plans_folder
     from vidseg.runtime.engines.opening import GpuUse
     from vidseg.runtime.engines.trial import engine_for
+    from vidseg.runtime.pipeline.engine_opening import SaidNowAndThen
     from vidseg.runtime.segmenter import Segmenter
 
     opened = open_bundle(bundle)
     names = [spec.name for spec in opened.manifest.output.classes]
     mapping = None if class_map is None else read_mapping(class_map, names)
     dataset = labelled_folder(images, labels)
-    gpu = GpuUse(plans_folder(os.environ))
+    gpu = GpuUse(plans_folder(os.environ), progress=SaidNowAndThen())
     ready = engine_for(opened, engine.value, choice_memory(), variant=variant, trials=False, gpu=gpu)
     segmenter = Segmenter(ready, opened.manifest.input.fit)
     with segmenter, progress_bar("pictures", len(dataset)) as advance:
@@ -271,11 +272,12 @@ def bench_command(
     from vidseg.runtime.engines.candidates import candidates_of
     from vidseg.runtime.engines.choice import fastest
     from vidseg.runtime.engines.opening import GpuUse
+    from vidseg.runtime.pipeline.engine_opening import SaidNowAndThen
 
     opened = open_bundle(bundle)
     counts = thread_counts_of(threads)
     with progress_bar("measured", 1) as advance:
-        gpu = GpuUse(plans_folder(os.environ))
+        gpu = GpuUse(plans_folder(os.environ), progress=SaidNowAndThen())
         rows = bench(
             opened, candidates_of(opened, counts), BenchOptions(seconds), advance,
             lambda candidate: candidate.open(opened, gpu=gpu),

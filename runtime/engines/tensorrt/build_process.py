@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import IO
 
 import msgspec
@@ -84,8 +84,16 @@ def run_build(name: str, request: BuildRequest, graph: bytes, timing: bytes, opt
         build_child.MODEL: graph,
         build_child.TIMING: timing,
     }
-    with TemporaryDirectory(prefix="vidseg-build-") as folder:
-        return _built(name, Path(folder), files, options)
+    try:
+        with TemporaryDirectory(prefix="vidseg-build-") as folder:
+            return _built(name, Path(folder), files, options)
+    except OSError as error:
+        size_mib = len(graph) >> 20
+        raise EngineError(
+            f"{name}: its plan cannot be built in {gettempdir()}",
+            f"{error.strerror or error}",
+            f"It needs some {3 * size_mib + 10} MiB there; TMPDIR names another folder.",
+        ) from error
 
 
 def _built(name: str, folder: Path, files: Mapping[str, bytes], options: BuildOptions) -> BuiltPlan:

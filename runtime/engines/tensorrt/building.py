@@ -20,6 +20,7 @@ from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.engines.tensorrt.request import BuildRequest
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
 from vidseg.runtime.engines.tensorrt.sidecar import PlanFacts, plan_facts
+from vidseg.runtime.errors import EngineError
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,8 @@ def settings_of(
 ) -> BuildSettings:
     """How a plan is built where the caller does not say: as `keep_settings` was told last, else for the batch.
 
+    What this release of TensorRT cannot do is left out, with a warning.
+
     Args:
         bundle: the model.
         precision: what it computes in.
@@ -119,22 +122,33 @@ def settings_of(
     Raises:
         EngineError: the bundle has no graph for it.
     """
-    kept = cache.settings(_owner(bundle, precision, machine)) if cache else None
-    told = kept or BuildSettings(precision=precision)
-    lowering = lowering_of(bundle, told, machine.library.abilities)
+    told = (cache.settings(_owner(bundle, precision)) if cache else None) or BuildSettings(precision=precision)
+    try:
+        lowering = lowering_of(bundle, told, machine.library.abilities)
+    except EngineError as error:
+        if told == BuildSettings(precision=precision):
+            raise
+        log.warning("not as `vidseg build` was told: %s Run it again.", error)
+        told = BuildSettings(precision=precision)
+        lowering = lowering_of(bundle, told, machine.library.abilities)
     if told.dla_core is not None or not has_free_batch(bundle.members[lowering.file]):
         return told
     return replace(told, max_batch=max(told.max_batch, max_batch))
 
 
-def keep_settings(bundle: Bundle, settings: BuildSettings, machine: Machine, cache: PlanCache) -> None:
+def keep_settings(bundle: Bundle, settings: BuildSettings, cache: PlanCache) -> None:
     """Build the plans of a bundle in this precision like this from now on."""
-    cache.keep_settings(_owner(bundle, settings.precision, machine), settings)
+    cache.keep_settings(_owner(bundle, settings.precision), settings)
 
 
-def _owner(bundle: Bundle, precision: Precision, machine: Machine) -> str:
-    """Of settings: a bundle by its content, a precision, and a GPU."""
-    return json.dumps([dict(bundle.manifest.members), precision, machine.device.uuid], sort_keys=True)
+def forget_settings(bundle: Bundle, precision: Precision, cache: PlanCache) -> None:
+    """Build them as if nothing had been told."""
+    cache.keep_settings(_owner(bundle, precision), None)
+
+
+def _owner(bundle: Bundle, precision: Precision) -> str:
+    """Of settings: a bundle by its content, and a precision."""
+    return json.dumps([dict(bundle.manifest.members), precision], sort_keys=True)
 
 
 def build_plan(

@@ -9,16 +9,24 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from vidseg.runtime.bundle import Bundle
+from vidseg.runtime.cache import private_folder
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.bench import BenchOptions, BenchRow, bench, bench_document, bench_text
 from vidseg.runtime.engines.candidates import Candidate
 from vidseg.runtime.engines.choice import fastest
 from vidseg.runtime.engines.opening import GpuUse, Progress
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
-from vidseg.runtime.engines.tensorrt.building import Machine, keep_settings, plan_key, plan_of, this_machine
+from vidseg.runtime.engines.tensorrt.building import (
+    Machine,
+    forget_settings,
+    keep_settings,
+    plan_key,
+    plan_of,
+    this_machine,
+)
 from vidseg.runtime.engines.tensorrt.inspection import EngineAudit, inspect_plan
 from vidseg.runtime.engines.tensorrt.opening import PRECISIONS, open_tensorrt
-from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
+from vidseg.runtime.engines.tensorrt.plan_cache import plan_cache
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
 from vidseg.runtime.errors import EngineError
 
@@ -42,6 +50,9 @@ class PlanMaker(Protocol):
     def keep(self, settings: BuildSettings) -> None:
         """Build plans of this precision like this from now on."""
 
+    def forget(self, precision: Precision) -> None:
+        """Build them as if nothing had been told."""
+
     def open(self, settings: BuildSettings) -> Engine:
         """An engine with that plan.
 
@@ -59,6 +70,7 @@ class GpuPlanMaker:
         rebuild: forget those that are there.
 
     Raises:
+        ConfigurationError: the folder cannot be used.
         DeviceError: there is no GPU.
         EngineError: TensorRT or pycuda is missing.
     """
@@ -66,24 +78,28 @@ class GpuPlanMaker:
     def __init__(self, bundle: Bundle, plans: Path, *, rebuild: bool = False) -> None:
         self.machine = this_machine()
         self._bundle = bundle
-        self._plans = plans
+        self._cache = plan_cache(private_folder(plans))
         self._rebuild = rebuild
 
     def audit(self, settings: BuildSettings, progress: Progress) -> EngineAudit:
         """See `PlanMaker`."""
-        cache, options = PlanCache(self._plans), BuildOptions(progress=progress)
-        if self._rebuild:
-            cache.forget(plan_key(self._bundle, settings, self.machine, options.outputs))
-        plan = plan_of(self._bundle, settings, self.machine, cache, options)
+        options = BuildOptions(progress=progress)
+        key = plan_key(self._bundle, settings, self.machine, options.outputs)
+        (self._cache.forget if self._rebuild else self._cache.forget_refusal)(key)
+        plan = plan_of(self._bundle, settings, self.machine, self._cache, options)
         return inspect_plan(self.machine.library, plan, self._bundle.path.name, settings.dla_core)
 
     def keep(self, settings: BuildSettings) -> None:
         """See `PlanMaker`."""
-        keep_settings(self._bundle, settings, self.machine, PlanCache(self._plans))
+        keep_settings(self._bundle, settings, self._cache)
+
+    def forget(self, precision: Precision) -> None:
+        """See `PlanMaker`."""
+        forget_settings(self._bundle, precision, self._cache)
 
     def open(self, settings: BuildSettings) -> Engine:
         """See `PlanMaker`."""
-        use = GpuUse(self._plans, max_batch=settings.max_batch)
+        use = GpuUse(self._cache.folder, max_batch=settings.max_batch)
         return open_tensorrt(self._bundle, VARIANTS[settings.precision], use, settings=settings)
 
 
@@ -167,8 +183,11 @@ def compare(
     with progress("comparing") as advance:
         rows = bench(bundle, candidates, options, advance, lambda candidate: maker.open(by_variant[candidate.variant]))
     chosen = fastest(rows, candidates[0])
-    for precision in audits:
-        maker.keep(wanted[precision])
+    for precision, asked in wanted.items():
+        if precision in audits:
+            maker.keep(asked)
+        else:
+            maker.forget(precision)
     return Comparison(audits, {precision: str(error) for precision, error in errors.items()}, rows, chosen)
 
 

@@ -62,6 +62,7 @@ class TensorRtOptions:
 class TensorRtEngine:
     """A plan on a device. The thread that opens it has the device's context, uses the engine and closes it.
 
+    A thread that ends without closing it takes the process with it: pycuda aborts. The main thread's is closed at exit.
     Everything is allocated here, and every shape has been run once: what does not fit fails now.
 
     Args:
@@ -158,7 +159,6 @@ class TensorRtEngine:
             except OutOfMemoryError as error:
                 log.warning("frames are fitted on the CPU from now on: %s", error)
                 self._fits = False
-                slot.stream.synchronize()
             except EngineError:
                 slot.stream.synchronize()  # the slot's memory is free again
                 raise
@@ -306,13 +306,17 @@ class _Slot:
     """One batch in flight."""
 
     def __init__(self, cuda: Cuda, execution: PlanExecution, kernels: FrameKernels, look: Look | None) -> None:
-        self.buffers = Buffers(cuda, execution.inputs, execution.outputs)
-        self.frames = FrameMemory(cuda, kernels, look)
-        self.stream = cuda.stream()
-        self.computed = cuda.event()
-        self.done = cuda.event()
         self.graph: Graph | None = None
         self.ticket: _Ticket | None = None
+        with ExitStack() as made:
+            self.buffers = Buffers(cuda, execution.inputs, execution.outputs)
+            made.callback(self.buffers.free)
+            self.frames = FrameMemory(cuda, kernels, look)
+            made.callback(self.frames.free)
+            self.stream = cuda.stream()
+            self.computed = cuda.event()
+            self.done = cuda.event()
+            made.pop_all()
 
     def free(self) -> None:
         if self.graph is not None:

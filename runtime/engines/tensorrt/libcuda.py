@@ -42,6 +42,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDevicePrimaryCtxRelease_v2": (c_int,),
     "cuCtxPushCurrent_v2": (c_void_p,),
     "cuCtxPopCurrent_v2": (POINTER(c_void_p),),
+    "cuCtxGetCurrent": (POINTER(c_void_p),),
     "cuCtxSynchronize": (),
     "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),
     "cuStreamBeginCapture_v2": (c_void_p, c_int),
@@ -179,6 +180,17 @@ def free_memory(index: int = 0) -> int:
     finally:
         _call("cuDevicePrimaryCtxRelease_v2", device)
     return free.value
+
+
+def current_context() -> int | None:
+    """The context that this thread uses; None for none.
+
+    Raises:
+        CudaError: there is no driver.
+    """
+    context = c_void_p()
+    _call("cuCtxGetCurrent", byref(context))
+    return context.value
 
 
 def leave_context() -> None:

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from vidseg.runtime.engines.tensorrt.messages import telling
@@ -103,6 +104,19 @@ def installed() -> bool:
     return _installed_name() is not None
 
 
+def installed_files() -> tuple[str, int, int] | None:
+    """The module's file, its size and its time in ns, which tell one release from the next. Does not import it."""
+    name = _installed_name()
+    spec = None if name is None else importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        status = Path(spec.origin).stat()
+    except OSError:
+        return (spec.origin, 0, 0)
+    return (spec.origin, status.st_size, status.st_mtime_ns)
+
+
 def find_library() -> Library:
     """Load the TensorRT that is installed.
 
@@ -123,7 +137,7 @@ def load_library(name: str) -> Library:
     """
     try:
         module: Any = importlib.import_module(name)
-    except (ImportError, OSError, RuntimeError) as error:
+    except Exception as error:  # a broken installation may raise anything
         raise EngineError(f"the module {name} cannot be loaded", str(error)[:300], _advice()) from error
     return Library(module, name, str(module.__version__), _logger(module), _abilities(module))
 

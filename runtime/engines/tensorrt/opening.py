@@ -12,7 +12,7 @@ from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
 from vidseg.runtime.engines.tensorrt.building import build_plan, plan_key, plan_of, settings_of, this_machine
 from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtOptions
 from vidseg.runtime.engines.tensorrt.execution import PlanRefusedError
-from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
+from vidseg.runtime.engines.tensorrt.plan_cache import plan_cache
 from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings, Precision
 from vidseg.runtime.engines.tensorrt.tables import Look, look_of
@@ -51,7 +51,7 @@ def open_tensorrt(
             f"{bundle.path}: TensorRT takes no variant {variant} by its name", "", f"Name {', '.join(PRECISIONS)}."
         )
     machine = this_machine()
-    cache = None if gpu.plans is None else PlanCache(gpu.plans)
+    cache = None if gpu.plans is None else plan_cache(gpu.plans)
     settings = settings or settings_of(bundle, PRECISIONS[variant], machine, cache, gpu.max_batch)
     outputs = (CLASS_MAP, CONFIDENCE) if confidence else (CLASS_MAP,)
     build = BuildOptions(outputs, gpu.progress)

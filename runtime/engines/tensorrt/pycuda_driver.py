@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -127,9 +127,10 @@ class PycudaDriver:
         if self._index not in entered:
             with self._translated():
                 self._driver.init()
+                before = libcuda.current_context()
                 context = self._driver.Device(self._index).retain_primary_context()
                 context.push()
-            entered[self._index] = _Entered(context)
+            entered[self._index] = _Entered(context, before)
         entered[self._index].drivers += 1
         self._is_entered = True
         return self
@@ -145,18 +146,19 @@ class PycudaDriver:
         entered[self._index].drivers -= 1
         if entered[self._index].drivers:
             return
-        context = entered.pop(self._index).context
+        left = entered.pop(self._index)
         self._driver.Context.pop()
-        context.detach()  # enters it to let go of it, and stays (seen in pycuda 2026.1)
-        with suppress(libcuda.CudaError):  # another release may have left it
+        left.context.detach()
+        if libcuda.current_context() != left.before:  # detach() enters it to let go of it, and stays (pycuda 2026.1)
             libcuda.leave_context()
 
 
 @dataclass(slots=True)
 class _Entered:
-    """A context that a thread has entered, and how many drivers use it."""
+    """A context that a thread has entered, the one it had before, and how many drivers use it."""
 
     context: Any
+    before: int | None
     drivers: int = 0
 
 

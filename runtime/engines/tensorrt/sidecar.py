@@ -43,11 +43,13 @@ class Sidecar(PlanFacts, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         name: of the plan's key.
+        recipe: the same without the GPU.
         plan_sha256, plan_bytes: of the plan.
         build_s: how long it took.
     """
 
     name: Sha256
+    recipe: Sha256
     plan_sha256: Sha256
     plan_bytes: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
     build_s: Annotated[float, msgspec.Meta(ge=0, le=1e6)]

@@ -12,6 +12,7 @@ from vidseg.runtime.bundle import Bundle, open_bundle
 from vidseg.runtime.engines.bench import BenchOptions, BenchRow, bench, bench_document, bench_text
 from vidseg.runtime.engines.candidates import Candidate, candidates_of, gpu_usable
 from vidseg.runtime.engines.choice import ChoiceMemory, choose_engine, fastest
+from vidseg.runtime.engines.fake import FakeEngine, FakeService
 from vidseg.runtime.engines.trial import engine_for
 from vidseg.runtime.errors import BundleError, DeviceError, EngineError
 
@@ -121,3 +122,19 @@ def test_a_memory_that_others_can_write_to_is_not_used(
     assert memory.recall(bundle) is None
     memory.remember(bundle, OPENVINO)
     assert "is not remembered" in caplog.text
+
+
+def test_one_that_fails_while_it_is_measured_costs_its_own_row(bundle: Bundle) -> None:
+    faults: dict[Candidate, dict[int, Exception]] = {
+        ORT: {}, OPENVINO: {9: EngineError("gone")}, Candidate("tensorrt", "fp16"): {11: DeviceError("lost")},
+    }  # fmt: skip
+    rows = bench(
+        bundle, list(faults), BenchOptions(0, 3, 4),
+        load=lambda candidate: FakeEngine((16, 12), FakeService(0.1, faults[candidate])),
+    )  # fmt: skip
+    assert [(row.error, row.device_failed) for row in rows] == [(None, False), ("gone.", False), ("lost.", True)]
+    assert rows[0].frames == 12
+    with pytest.raises(DeviceError, match="no engine works here: got tensorrt fp16: lost"):
+        fastest(rows[2:])
+    with pytest.raises(EngineError, match="no engine works here: got openvino"):
+        fastest(rows[1:])

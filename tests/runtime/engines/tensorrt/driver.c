@@ -1,11 +1,13 @@
 /* A driver without a device, for tests: it answers, counts what is made and freed, and fails where it is told to.
-   FAKE_STATUS: what cuInit returns. FAKE_DEVICES: how many there are. FAKE_CAPTURE: what the end of a capture returns. */
+   FAKE_STATUS: what cuInit returns. FAKE_DEVICES: how many there are. FAKE_CAPTURE: what the end of a capture returns.
+   FAKE_MEMORY: what the question for the device's memory returns. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static int number(const char *name, int otherwise) { const char *text = getenv(name); return text ? atoi(text) : otherwise; }
 static int capturing, graphs, executables, contexts, pushed;
+static void *stack[16]; /* the thread's contexts */
 
 int cuInit(unsigned flags) { return flags ? 1 : number("FAKE_STATUS", 0); }
 int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
@@ -26,11 +28,12 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
   *value = attribute == 75 ? 8 : attribute == 76 ? 7 : attribute == 18;
   return device;
 }
-int cuDeviceTotalMem_v2(size_t *size, int device) { *size = 8ul << 30; return device; }
+int cuDeviceTotalMem_v2(size_t *size, int device) { *size = 8ul << 30; return device ? device : number("FAKE_MEMORY", 0); }
 int cuDevicePrimaryCtxRetain(void **context, int device) { contexts++; *context = (void *)0x1000; return device; }
 int cuDevicePrimaryCtxRelease_v2(int device) { contexts--; return device; }
-int cuCtxPushCurrent_v2(void *context) { pushed++; return context == (void *)0x1000 ? 0 : 201; }
-int cuCtxPopCurrent_v2(void **context) { pushed--; *context = (void *)0x1000; return 0; }
+int cuCtxPushCurrent_v2(void *context) { stack[pushed++ % 16] = context; return context ? 0 : 201; }
+int cuCtxPopCurrent_v2(void **context) { if (!pushed) return 201; *context = stack[--pushed % 16]; return 0; }
+int cuCtxGetCurrent(void **context) { *context = pushed ? stack[(pushed - 1) % 16] : 0; return 0; }
 int cuCtxSynchronize(void) { return pushed ? 0 : 201; }
 int cuMemGetInfo_v2(size_t *free_, size_t *total) { *free_ = 5ul << 30; *total = 8ul << 30; return pushed ? 0 : 201; }
 int cuStreamBeginCapture_v2(void *stream, int mode) { if (!stream || mode != 1 || capturing) return 1; capturing = 1; return 0; }

@@ -19,7 +19,15 @@ from tests.runtime.engines.tensorrt.graphs import bundle_of, graph
 from vidseg.runtime.bundle import open_bundle
 from vidseg.runtime.engines.tensorrt import building, libcuda
 from vidseg.runtime.engines.tensorrt.build_process import BuildOptions
-from vidseg.runtime.engines.tensorrt.building import Machine, build_plan, keep_settings, plan_key, plan_of, settings_of
+from vidseg.runtime.engines.tensorrt.building import (
+    Machine,
+    build_plan,
+    forget_settings,
+    keep_settings,
+    plan_key,
+    plan_of,
+    settings_of,
+)
 from vidseg.runtime.engines.tensorrt.device import DeviceFacts
 from vidseg.runtime.engines.tensorrt.library import Abilities, load_library
 from vidseg.runtime.engines.tensorrt.lowering import lowering_of
@@ -87,6 +95,14 @@ def test_a_build_that_takes_too_long_is_stopped(
     with pytest.raises(EngineError, match=r"was stopped: got no plan after 0\.5 s"):
         build_plan(bundle_of({"float": graph()}), FP32, Machine(load_library(DYING), GPU), BuildOptions(timeout_s=0.5))
     assert (children(), leftovers()) == ([], [])
+
+
+def test_no_room_for_temporary_files_is_an_error_that_names_their_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(EngineError, match=r"cannot be built in .*gone: got No such file.*TMPDIR names another folder"):
+        build_plan(bundle_of({"float": graph()}), FP32, Machine(load_library(DYING), GPU))
 
 
 def test_ctrl_c_ends_the_build(monkeypatch: pytest.MonkeyPatch, leftovers: Callable[[], list[Path]]) -> None:
@@ -230,17 +246,31 @@ def test_a_run_builds_as_was_told_last_and_for_all_of_its_cameras(
     bundle, other = bundle_of({"float": graph("batch")}), bundle_of({"float": graph()})
     machine, cache = Machine(load_library(WEAK), GPU), PlanCache(tmp_path / "plans")
     if told is not None:
-        keep_settings(bundle, told, machine, cache)
-        keep_settings(bundle, replace(told, precision="fp16", workspace_mib=7), machine, cache)
+        keep_settings(bundle, told, cache)
+        keep_settings(bundle, replace(told, precision="fp16", workspace_mib=7), cache)
     assert settings_of(bundle, "fp32", machine, cache, cameras) == expected
     assert settings_of(other, "fp32", machine, cache, cameras) == FP32, "its graph takes one picture at a time"
     elsewhere = replace(machine, device=replace(GPU, uuid="GPU-1"))
-    assert settings_of(bundle, "fp32", elsewhere, cache, 1) == FP32
+    assert settings_of(bundle, "fp32", elsewhere, cache, cameras) == expected, "as for plans that other GPUs take"
 
 
 def test_a_dla_takes_one_picture_at_a_time_however_many_cameras_there_are(tmp_path: Path) -> None:
     bundle = bundle_of({"float": graph("batch"), "fp16": graph("batch", half=True)})
     machine, cache = Machine(load_library(WEAK), GPU), PlanCache(tmp_path / "plans")
     told = BuildSettings(precision="fp16", dla_core=0)
-    keep_settings(bundle, told, machine, cache)
+    keep_settings(bundle, told, cache)
     assert settings_of(bundle, "fp16", machine, cache, 4) == told
+
+
+def test_what_this_release_cannot_do_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bundle = bundle_of({"float": graph(), "fp16": graph(half=True)})
+    library = load_library(WEAK)
+    cache = PlanCache(tmp_path / "plans")
+    keep_settings(bundle, BuildSettings(precision="fp16", dla_core=0, workspace_mib=64), cache)
+    newer = replace(library, abilities=replace(library.abilities, weakly_typed=False, strongly_typed=True))
+    assert settings_of(bundle, "fp16", Machine(newer, GPU), cache, 1) == BuildSettings(precision="fp16")
+    assert "not as `vidseg build` was told" in caplog.text
+    forget_settings(bundle, "fp16", cache)
+    caplog.clear()
+    assert settings_of(bundle, "fp16", Machine(newer, GPU), cache, 1) == BuildSettings(precision="fp16")
+    assert caplog.text == ""

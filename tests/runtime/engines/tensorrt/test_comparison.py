@@ -47,6 +47,7 @@ class FakeMaker:
         self.plans = plans
         self.opened: list[BuildSettings] = []
         self.kept: list[BuildSettings] = []
+        self.forgotten: list[Precision] = []
 
     def audit(self, settings: BuildSettings, progress: Callable[[float], None]) -> EngineAudit:
         found = self.plans[settings.precision]
@@ -57,6 +58,9 @@ class FakeMaker:
 
     def keep(self, settings: BuildSettings) -> None:
         self.kept.append(settings)
+
+    def forget(self, precision: Precision) -> None:
+        self.forgotten.append(precision)
 
     def open(self, settings: BuildSettings) -> Engine:
         self.opened.append(settings)
@@ -115,6 +119,17 @@ def test_a_precision_without_a_plan_is_left_out_with_its_reason(bundle: Bundle) 
     assert found.verdict == "verdict: fp16"
     with pytest.raises(EngineError, match="no fp16"):
         _compared(bundle, {"fp16": "no fp16", "int8": "no int8"})
+
+
+def test_what_was_told_for_a_precision_that_cannot_be_built_is_forgotten(bundle: Bundle) -> None:
+    maker = FakeMaker({"fp16": 1.0, "int8": "no variant `int8`"})
+
+    @contextmanager
+    def progress(_step: str) -> Iterator[Callable[[float], None]]:
+        yield lambda _share: None
+
+    compare(bundle, ["fp16", "int8"], BuildSettings(), maker, progress=progress, options=QUICK)
+    assert (maker.kept, maker.forgotten) == ([BuildSettings(precision="fp16")], ["int8"])
 
 
 def test_all_settings_but_the_precision_are_the_same_for_each_plan(bundle: Bundle) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +34,7 @@ from vidseg.runtime.manifest import ClassSpec
 from vidseg.runtime.overlay import Overlay, OverlayStyle
 from vidseg.runtime.segmenter import segmentation_of
 
+ROOT = Path(__file__).parents[4]
 SIZE_WH = (8, 6)
 CLASSES = tuple(ClassSpec(name=f"class {number}", color_rgb=(30 * number, 255 - 30 * number, 7)) for number in range(8))
 
@@ -125,6 +129,37 @@ def test_a_plan_that_refuses_to_be_recorded_runs_without_graphs(
         np.testing.assert_array_equal(engine.enqueue(batch).result()["class_map"], batch[..., 0] >> 5)
         assert cuda.graph_launches == 0
     assert "no CUDA graphs" in caplog.text
+
+
+def test_a_plan_that_does_not_run_any_more_behind_a_recording_fails_when_it_is_opened(cuda: FakeCuda) -> None:
+    library = library_of(cuda, refuses_runs=frozenset({2, 3}))
+    with pytest.raises(EngineError, match="TensorRT failed"):
+        TensorRtEngine(fake_plan(SIZE_WH), library, cuda, TensorRtOptions(cuda_graphs=True))
+    assert not cuda.is_entered
+
+
+@pytest.mark.parametrize("launch", range(4))
+def test_a_frame_that_the_device_refuses_is_one_error_and_larger_ones_still_find_room(launch: int) -> None:
+    cuda = FakeCuda(functions=compiled_functions(), refused_launches=frozenset({launch}))
+    with opened(cuda) as engine:
+        small, large = placed(pictures(1)[0], "stretch"), placed(pictures(1, 0, (64, 48))[0], "stretch")
+        errors = [_error_of(lambda frame=frame: engine.enqueue_frames([frame])) for frame in [small, small, large] * 2]  # type: ignore[misc]
+        assert len([error for error in errors if error]) == 1
+
+
+def test_an_engine_that_nobody_closes_leaves_the_context_at_exit() -> None:
+    code = """
+import atexit
+from tests.runtime.engines.tensorrt.test_engine import FakeCuda, opened
+cuda = FakeCuda()
+atexit.register(lambda: print(cuda.is_entered))  # behind those that are registered later
+engine = opened(cuda)
+print(cuda.is_entered)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+    )
+    assert done.stdout.split() == ["True", "False"]
 
 
 @given(st.lists(st.integers(1, 4), min_size=2, max_size=12))
