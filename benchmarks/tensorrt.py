@@ -28,11 +28,9 @@ from vidseg.runtime.clock import SystemClock
 from vidseg.runtime.engines import PlacedFrame, predict
 from vidseg.runtime.engines.candidates import gpu_usable
 from vidseg.runtime.engines.tensorrt.buffers import Buffers
-from vidseg.runtime.engines.tensorrt.building import Machine, plan_of
-from vidseg.runtime.engines.tensorrt.device import device_facts
+from vidseg.runtime.engines.tensorrt.building import plan_of, this_machine
 from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine
 from vidseg.runtime.engines.tensorrt.execution import PlanExecution
-from vidseg.runtime.engines.tensorrt.library import find_library
 from vidseg.runtime.engines.tensorrt.plan_cache import PlanCache
 from vidseg.runtime.engines.tensorrt.pycuda_driver import PycudaDriver
 from vidseg.runtime.frame import Frame, Image
@@ -51,7 +49,7 @@ ROUNDS = 15
 @contextmanager
 def bare(bundle: Bundle, variant: Variant, plans: Path) -> Iterator[Callable[[], object]]:
     """Runs the plan `RUNS` times, without copies, and waits."""
-    machine = Machine(find_library(), device_facts())
+    machine = this_machine()
     plan = plan_of(bundle, settings_of(variant), machine, PlanCache(plans))
     with PycudaDriver() as cuda, ExitStack() as stack:
         execution = PlanExecution(plan, machine.library, bundle.path.name)
@@ -165,7 +163,7 @@ def main() -> None:
     """Print times and claims."""
     if not gpu_usable():
         sys.exit("no GPU with TensorRT and pycuda here")
-    machine = Machine(find_library(), device_facts())
+    machine = this_machine()
     print(f"{machine.device.name}, TensorRT {machine.library.version}, ms a frame, medians of {ROUNDS} x {RUNS}\n")
     claims = []
     with tempfile.TemporaryDirectory() as scratch:

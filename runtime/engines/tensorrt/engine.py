@@ -124,6 +124,11 @@ class TensorRtEngine:
         """`fp32`, `fp16` or `int8`."""
         return self._options.precision
 
+    @property
+    def records_graphs(self) -> bool:
+        """True where the device gets its work in one call."""
+        return all(slot.graph is not None for slot in self._slots)
+
     def enqueue(self, batch: NDArray[np.uint8]) -> _Ticket:
         """Start a batch, (n, h, w, 3) uint8 BGR. Unlike others, it may be changed as soon as this returns.
 

@@ -105,6 +105,7 @@ def test_a_larger_batch_is_offered_where_it_gains(cuda: FakeCuda) -> None:
 
 def test_recorded_graphs_give_the_same_with_one_call_each(cuda: FakeCuda) -> None:
     with opened(cuda, cuda_graphs=True) as engine:
+        assert engine.records_graphs
         before = cuda.graph_launches
         for seed in range(4):
             batch = pictures(1, seed)
@@ -127,6 +128,7 @@ def test_a_plan_that_refuses_to_be_recorded_runs_without_graphs(
     with TensorRtEngine(fake_plan(SIZE_WH), library, cuda, TensorRtOptions(cuda_graphs=True)) as engine:
         batch = pictures(1)
         np.testing.assert_array_equal(engine.enqueue(batch).result()["class_map"], batch[..., 0] >> 5)
+        assert not engine.records_graphs
         assert cuda.graph_launches == 0
     assert "no CUDA graphs" in caplog.text
 
