@@ -73,7 +73,8 @@ def _tested_on_gpu(checkout: Path, kit: Path) -> tuple[int, str]:
 def test_the_tests_on_a_gpu_unpack_their_python_once_and_never_pass_for_want_of_something(tmp_path: Path) -> None:
     checkout, kit, modules = tmp_path / "checkout", tmp_path / "kit", tmp_path / "modules"
     (checkout / "scripts").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/test-gpu", checkout / "scripts")
+    for name in ("test-gpu", "environment"):
+        shutil.copy(ROOT / "scripts" / name, checkout / "scripts")
     kit.mkdir()
     (kit / "unpack.py").write_text(UNPACK.format(modules=modules, python=sys.executable))
     code, said = _tested_on_gpu(checkout, kit)
