@@ -9,14 +9,15 @@ from vidseg.runtime.errors import UsageError
 from vidseg.runtime.manifest import ClassSpec
 from vidseg.runtime.sinks import Sink
 
-KNOWN = "window://, null://, FILE.mp4, or FOLDER/ for PNG class maps"
+KNOWN = "window://, null://, FILE.mp4, FOLDER/ for PNG class maps, FILE.jsonl or jsonl://- for programs"
 
 
 def sink_from_uri(uri: str, classes: Sequence[ClassSpec]) -> Sink:
     """The sink that a URI names. No file is made before its first result.
 
     Args:
-        uri: `window://`, `null://`, the path of an MP4 file, or that of a folder, with a slash at its end.
+        uri: `window://`, `null://`, the path of an MP4 file, that of a folder, with a slash at its end, the path of a file
+            for JSON lines, or `jsonl://-` for the standard output.
         classes: of the model, for names and colours.
 
     Raises:
@@ -32,6 +33,10 @@ def sink_from_uri(uri: str, classes: Sequence[ClassSpec]) -> Sink:
         from vidseg.runtime.sinks.window import WindowSink
 
         return WindowSink()
+    if uri == "jsonl://-" or ("://" not in uri and Path(uri).suffix.lower() == ".jsonl"):
+        from vidseg.runtime.sinks.jsonl import JsonLinesSink
+
+        return JsonLinesSink(uri, classes)
     scheme, separator, _ = uri.partition("://")
     if separator:
         raise UsageError(f"there are no {scheme}:// sinks", "", f"Use {KNOWN}.")  # the rest may hold a password

@@ -89,11 +89,11 @@ def run(
     ] = None,
     source: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Video file, image folder, /dev/video0 or scene://street; may be given more than once."),
+        typer.Option(help="Video, image folder, /dev/video0, rtsp://… or scene://street; may be given more than once."),
     ] = None,
     sink: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="window://, out.mp4, masks/ or null://; may be given more than once."),
+        typer.Option(help="window://, out.mp4, masks/, out.jsonl or null://; may be given more than once."),
     ] = None,
     engine: EngineOption = EngineChoice.auto,
     variant: VariantOption = None,
