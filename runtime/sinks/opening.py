@@ -16,7 +16,7 @@ def sink_from_uri(uri: str, classes: Sequence[ClassSpec]) -> Sink:
     """The sink that a URI names. No file is made before its first result.
 
     Args:
-        uri: `window://`, `null://`, the path of an MP4 file, that of a folder, with a slash at its end, the path of a file
+        uri: `window://`, `null://`, the path of an MP4 file or of a folder, with a slash at its end, that of a file
             for JSON lines, or `jsonl://-` for the standard output.
         classes: of the model, for names and colours.
 
