@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from vidseg.runtime.clock import Clock
-from vidseg.runtime.frame import Frame
+if TYPE_CHECKING:  # a process that decodes imports this package, and has to stay small
+    import threading
+
+    from vidseg.runtime.clock import Clock
+    from vidseg.runtime.frame import Frame
 
 
 class Source(Protocol):

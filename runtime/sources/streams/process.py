@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
+import numpy as np
 
 from vidseg.runtime.frame import Image
 from vidseg.runtime.sources.streams.messages import (
@@ -47,6 +48,7 @@ class DecoderProcess:
     def __init__(self, module: str, request: Request, clean: Callable[[str], str]) -> None:
         self._clean = clean
         self._generation = 0
+        self._shape = (0, 0, 3)
         self._memory: SharedPictures | None = None
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._poll = select.poll()  # `select` takes no descriptors over 1023
@@ -118,12 +120,14 @@ class DecoderProcess:
             self._memory.close()
             self._memory = None
         self._memory = SharedPictures.attach(descriptors[0], (message.width, message.height), message.count)
+        self._shape = (message.height, message.width, 3)
         self._generation = (self._generation + 1) % 16
 
     def _picture(self, place: int) -> Image:
         if self._memory is None:
             raise ValueError("a picture without memory")
-        image: Image = self._memory.picture(place).copy()
+        with self._memory.place(place) as shared:
+            image: Image = np.frombuffer(shared, np.uint8).reshape(self._shape).copy()
         with suppress(OSError):
             self._connection.send(bytes([self._generation * 16 + place]))
         return image

@@ -6,17 +6,13 @@ import fcntl
 import mmap
 import os
 
-import numpy as np
-
-from vidseg.runtime.frame import Image
-
 _ADD_SEALS, _GET_SEALS = 1033, 1034
 _SEAL, _SHRINK, _GROW = 1, 2, 4
 """Of `linux/fcntl.h`. What cannot shrink never ends a reader with SIGBUS."""
 
 
 class SharedPictures:
-    """Places for pictures of one size. `close()` is idempotent; arrays of pictures must be gone before.
+    """Places for pictures of one size, (h, w, 3) uint8 BGR. `close()` is idempotent; views must be gone before.
 
     Attributes:
         descriptor: of the memory, for the other process.
@@ -24,7 +20,6 @@ class SharedPictures:
 
     def __init__(self, descriptor: int, size_wh: tuple[int, int], count: int) -> None:
         self.descriptor = descriptor
-        self._shape = (size_wh[1], size_wh[0], 3)
         self._picture_bytes = size_wh[0] * size_wh[1] * 3
         self._count = count
         self._memory = mmap.mmap(descriptor, self._picture_bytes * count)
@@ -61,13 +56,16 @@ class SharedPictures:
             os.close(descriptor)
             raise
 
-    def picture(self, place: int) -> Image:
-        """The picture in a place, (h, w, 3) uint8 BGR, without a copy."""
-        if not 0 <= place < self._count:
-            raise ValueError(f"no place {place}")
-        flat = np.frombuffer(self._memory, np.uint8, self._picture_bytes, place * self._picture_bytes)
-        picture: Image = flat.reshape(self._shape)
-        return picture
+    def place(self, number: int) -> memoryview:
+        """The bytes of a picture, row by row, without a copy.
+
+        Raises:
+            ValueError: there is no such place.
+        """
+        if not 0 <= number < self._count:
+            raise ValueError(f"no place {number}")
+        first = number * self._picture_bytes
+        return memoryview(self._memory)[first : first + self._picture_bytes]
 
     def close(self) -> None:
         """Let go of the memory."""
