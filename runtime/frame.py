@@ -89,8 +89,9 @@ class Segmentation:
         return nearest
 
 
-SourceState: TypeAlias = Literal["opening", "silent", "lost", "refused"]
-"""What a source does that gives no frames: it has not given one yet, it gave some, it has failed, or it says no."""
+SourceState: TypeAlias = Literal["opening", "silent", "lost", "refused", "paused"]
+"""What a source does that gives no frames: it has not given one yet, it gave some, it has failed, it says no, or it was
+told to wait."""
 
 
 @dataclass(frozen=True, slots=True)

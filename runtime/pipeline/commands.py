@@ -23,6 +23,13 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """A thread is started."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A thread, or a sink of the main thread, is done."""
 
@@ -50,4 +57,4 @@ class SinkFailed:
         return f"sink {self.port.name}"
 
 
-Command: TypeAlias = Drain | Abort | Ended | Failed | SinkFailed
+Command: TypeAlias = Drain | Abort | Added | Ended | Failed | SinkFailed

@@ -29,7 +29,31 @@ class Heartbeats:
     @property
     def interval_s(self) -> float | None:
         """How often `due` has to be asked; None where there is no live source."""
-        return self._interval_ns / 1e9 if self._states else None
+        with self._lock:
+            return self._interval_ns / 1e9 if self._states else None
+
+    def add(self, source: str) -> None:
+        """One more live source."""
+        with self._lock:
+            self._states[source] = ("opening", self._clock.now_ns())
+            self._told_ns[source] = self._clock.now_ns()
+
+    def paused(self, source: str) -> None:
+        """A source is closed until it is wanted again."""
+        self._set(source, "paused")
+
+    def wanted(self, source: str) -> None:
+        """A source that was paused is opened again."""
+        with self._lock:
+            found = self._states.get(source)
+            if found is not None and found[0] == "paused":
+                self._states[source] = ("opening", self._clock.now_ns())
+
+    def state(self, source: str) -> SourceState | None:
+        """What a live source does, `silent` while it gives frames too; None for others."""
+        with self._lock:
+            found = self._states.get(source)
+            return None if found is None else found[0]
 
     def frame(self, source: str) -> None:
         """A source gave a frame."""
@@ -49,6 +73,11 @@ class Heartbeats:
         with self._lock:
             if source in self._states and self._states[source][0] not in {"lost", "refused"}:
                 del self._states[source]
+
+    def removed(self, source: str) -> None:
+        """A source is not to be heard of any more."""
+        with self._lock:
+            self._states.pop(source, None)
 
     def due(self) -> list[SourceStatus]:
         """What has to be told now: sources that have been silent for an interval, and were not told for one."""

@@ -54,15 +54,17 @@ class Intake:
         self._may_take = may_take
         self._changed = threading.Condition()
         self._slots = {source: _Slot(policy, deque()) for source, policy in policies.items()}
+        self._policies = dict(policies)
         self._turn = deque(self._slots)
+        self._is_over = False
 
     def put(self, frame: Frame) -> list[Frame]:
         """Give a frame to its source's slot, waiting where the policy says so.
 
         Returns the frames that are given up for it: older ones, or the frame itself when the slot is closed.
         """
-        slot = self._slots[frame.source]
         with self._changed:
+            slot = self._slots[frame.source]
             if slot.policy.when_full == "block":
                 self._changed.wait_for(lambda: not slot.open or len(slot.frames) < slot.policy.size)
             if not slot.open:
@@ -86,14 +88,40 @@ class Intake:
             return frame
 
     def policy(self, source: str) -> SlotPolicy:
-        """The policy of a source's slot."""
-        return self._slots[source].policy
+        """The policy of a source's slot, also where the slot is gone."""
+        return self._policies[source]
+
+    def add(self, source: str, policy: SlotPolicy) -> bool:
+        """A slot for one more source; False where nobody empties it any more.
+
+        Raises:
+            ValueError: there is one of that name.
+        """
+        with self._changed:
+            if source in self._slots:
+                raise ValueError(f"a slot of {source} is here")
+            if not self._is_over:
+                self._slots[source] = _Slot(policy, deque())
+                self._policies[source] = policy
+                self._turn.append(source)
+            return not self._is_over
+
+    def remove(self, source: str) -> list[Frame]:
+        """Take a slot away that is finished; returns the frames that are given up with it."""
+        with self._changed:
+            slot = self._slots.pop(source, None)
+            if slot is None:
+                return []
+            self._turn.remove(source)
+            self._changed.notify_all()
+            return list(slot.frames)
 
     @property
     def finished(self) -> bool:
-        """True when no frame is waiting and none can come."""
+        """True when no frame is waiting and none can come; nothing can be added then."""
         with self._changed:
-            return self._is_finished()
+            self._is_over = self._is_over or self._is_finished()
+            return self._is_over
 
     def wake(self) -> None:
         """What `may_take` says may have changed."""
@@ -109,7 +137,8 @@ class Intake:
     def finish(self, source: str) -> None:
         """A source will give no more; what waits can still be taken."""
         with self._changed:
-            self._slots[source].open = False
+            if source in self._slots:
+                self._slots[source].open = False
             self._changed.notify_all()
 
     def abort(self) -> list[Frame]:

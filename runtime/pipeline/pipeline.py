@@ -6,25 +6,27 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Literal, TypeAlias
 
 from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.engines import Engine
-from vidseg.runtime.errors import OpeningCancelledError, SourceError, StopTimeoutError, UsageError
+from vidseg.runtime.errors import OpeningCancelledError, SourceError, UsageError
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.pipeline.admission import Admission
 from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.channel import Channel
-from vidseg.runtime.pipeline.commands import Abort, Command, Drain, Ended, Failed, SinkFailed
+from vidseg.runtime.pipeline.commands import Abort, Added, Command, Drain, Ended, Failed, SinkFailed
 from vidseg.runtime.pipeline.engine_opening import CancellableOpener
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
-from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, SlotPolicy, every_frame
+from vidseg.runtime.pipeline.intake import Intake
 from vidseg.runtime.pipeline.ledger import Ledger
 from vidseg.runtime.pipeline.options import PipelineOptions
+from vidseg.runtime.pipeline.parts import check_parts, outlived
 from vidseg.runtime.pipeline.ports import Port, SinkPort
-from vidseg.runtime.pipeline.source_worker import SourceWorker
+from vidseg.runtime.pipeline.source_set import SourceSet, policy_of
 from vidseg.runtime.pipeline.statistics import Meters, Report, Reporter, Statistics
 from vidseg.runtime.pipeline.workers import Inferred, InferWorker, RenderWorker
 from vidseg.runtime.sinks import Sink
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 
 State: TypeAlias = Literal["new", "running", "draining", "aborting", "stopped"]
 Draw: TypeAlias = Callable[[Segmentation, Callable[[], Statistics]], Image]
+
+_SOURCE = "source "
+"""Before a source's name, in those of threads."""
 
 ABORT_GRACE_S = 5.0
 """How long threads may take to end once everything was given up, before they are named as survivors."""
@@ -84,15 +89,12 @@ class Pipeline:
         draw: Draw | None = None,
         clock: Clock | None = None,
     ) -> None:
-        _check_parts(sources, sinks, draw)
-        options = options or PipelineOptions()
-        clock = clock or SystemClock()
+        check_parts(sources, sinks, has_draw=draw is not None)
+        options, clock = options or PipelineOptions(), clock or SystemClock()
         self._books = Books(Ledger(), Meters(clock), clock, options.deadline_ms)
         live = [source.name for source in sources if source.live]
         self._heartbeats = Heartbeats(live, options.heartbeat_ms, clock)
-        self._lossless = {source.name: not source.live for source in sources}
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._stop_sources = threading.Event()
         self._aborted = threading.Event()
         self._finished = threading.Event()
         self._state: State = "new"
@@ -102,8 +104,7 @@ class Pipeline:
         self._draw = draw
         self._runner: threading.Thread | None = None
 
-        live_policy = every_frame(options.max_age_ms) if options.every_frame else LATEST
-        policies: dict[str, SlotPolicy] = {source.name: live_policy if source.live else LOSSLESS for source in sources}
+        policies = {source.name: policy_of(source, options) for source in sources}
         self._ports: list[Port] = []
         recorded = [source.name for source in sources if not source.live]
         self._admission = Admission(recorded if live else (), self._ports)
@@ -112,11 +113,10 @@ class Pipeline:
         self._inferred: Channel[Inferred] = Channel(2)
         self._sink_ports = [self._port_for(sink) for sink in sinks]
         self._results: Port | None = None
+        self._sources = SourceSet(sources, self._intake, self._books, self._heartbeats, options=options)
+        self._sources.on_added = self._start_source
         self._works: dict[str, Callable[[], None]] = {
-            f"source {source.name}": SourceWorker(
-                source, self._intake, self._books, self._heartbeats, self._stop_sources, retry=options.retry
-            )
-            for source in sources
+            f"{_SOURCE}{name}": self._sources.worker(name) for name in self._sources.names
         }
         self._cancel_opening = open_engine.cancel if isinstance(open_engine, CancellableOpener) else lambda: None
         self._works["infer"] = InferWorker(
@@ -163,7 +163,7 @@ class Pipeline:
             self._ports,
             self._books,
             draw=None if draw is None else lambda segmentation: draw(segmentation, self.statistics),
-            lossless=self._lossless.__getitem__,
+            lossless=self._sources.is_recorded,
             admission=self._admission,
         )
         for port in self._sink_ports:
@@ -171,9 +171,7 @@ class Pipeline:
                 self._works[f"sink {port.name}"] = port
         expected = [*self._works, *(f"sink {port.name}" for port in self._main_thread_ports())]
         for name, work in self._works.items():
-            self._threads[name] = threading.Thread(
-                target=self._guarded, args=(name, work), name=f"vidseg {name}", daemon=True
-            )
+            self._threads[name] = self._thread(name, work)
         supervisor = threading.Thread(target=self._supervise, args=(expected,), name="vidseg supervisor", daemon=True)
         for thread in (supervisor, *self._threads.values()):
             thread.start()
@@ -221,7 +219,7 @@ class Pipeline:
         if self._main_thread_ports():
             raise UsageError("a window works with run() only", "a loop over results", "Draw in the loop instead.")
         if self._state == "new":
-            self._results = Port("loop", 4 if all(self._lossless.values()) else 1, self._books)
+            self._results = Port("loop", 4 if self._sources.all_recorded else 1, self._books)
         self.start()
         assert self._results is not None
         try:
@@ -232,6 +230,11 @@ class Pipeline:
             raise
         self._finished.wait()
         self._raise_first()
+
+    @property
+    def sources(self) -> SourceSet:
+        """The sources; they can be added, removed and paused while the pipeline runs."""
+        return self._sources
 
     def drain(self, timeout_s: float | None = None) -> None:
         """End the sources, deliver what is on its way, then stop; returns at once.
@@ -259,11 +262,11 @@ class Pipeline:
                 self._finished.set()
                 return
         self.abort()
-        if threading.current_thread() in (self._runner, *self._threads.values()):
+        if threading.current_thread() in (self._runner, *list(self._threads.values())):
             return
         if not self._finished.wait(timeout_s) or self._survivors:
-            alive = [name for name, thread in self._threads.items() if thread.is_alive()]
-            raise _outlived(alive or self._survivors)
+            alive = [name for name, thread in list(self._threads.items()) if thread.is_alive()]
+            raise outlived(alive or self._survivors)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -284,6 +287,25 @@ class Pipeline:
     def _main_thread_ports(self) -> list[SinkPort]:
         return [port for port in self._sink_ports if port.sink.main_thread]
 
+    def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(target=self._guarded, args=(name, work), name=f"vidseg {name}", daemon=True)
+
+    def _start_source(self, source: str) -> None:
+        """One more source, where the pipeline runs."""
+        with self._state_lock:
+            if self._state != "running":
+                raise UsageError("a source is added to a pipeline that runs", f"one that is {self._state}")
+            name = f"{_SOURCE}{source}"
+            self._commands.put(Added(name))
+            self._threads[name] = self._thread(name, self._sources.worker(source))
+            self._threads[name].start()
+
+    def _end(self, name: str, alive: set[str]) -> None:
+        """A thread is done; of a source that was removed, nothing is left."""
+        alive.discard(name)
+        if name.startswith(_SOURCE) and self._sources.ended(name.removeprefix(_SOURCE)):
+            self._threads.pop(name, None)
+
     def _guarded(self, name: str, work: Callable[[], None]) -> None:
         try:
             work()
@@ -296,18 +318,14 @@ class Pipeline:
         alive = set(expected)
         deadline: float | None = None
         while alive:
-            try:
-                command = self._commands.get(timeout=self._patience_s(deadline))
-            except queue.Empty:
-                self._tell_of_silence()
-                if deadline is None or monotonic() < deadline:
-                    continue
-                if self._state == "aborting":
-                    self._survivors = sorted(alive)
-                    break
-                command = Abort(OVERDUE_GRACE_S)
+            command = self._next_command(deadline)
+            if command is None:
+                self._survivors = sorted(alive)
+                break
             if isinstance(command, Ended):
-                alive.discard(command.name)
+                self._end(command.name, alive)
+            elif isinstance(command, Added):
+                alive.add(command.name)
             elif isinstance(command, Drain):
                 self._begin_drain()
                 if self._state == "draining" and command.timeout_s is not None:
@@ -315,10 +333,18 @@ class Pipeline:
             elif self._is_fatal(command) and self._state != "aborting":
                 self._begin_abort()
                 deadline = monotonic() + (command.grace_s if isinstance(command, Abort) else ABORT_GRACE_S)
-        for thread in self._threads.values():
+        for thread in list(self._threads.values()):
             thread.join(0 if self._survivors else None)
         self._state = "stopped"
         self._finished.set()
+
+    def _next_command(self, deadline: float | None) -> Command | None:
+        """What somebody says next, or time does; None at the end of the last grace. Sinks hear of silent sources."""
+        while deadline is None or monotonic() < deadline:
+            with suppress(queue.Empty):
+                return self._commands.get(timeout=self._patience_s(deadline))
+            self._tell_of_silence()
+        return None if self._state == "aborting" else Abort(OVERDUE_GRACE_S)
 
     def _patience_s(self, deadline: float | None) -> float | None:
         """How long the supervisor may sleep: to its deadline, or to the next look at the sources."""
@@ -351,13 +377,13 @@ class Pipeline:
     def _begin_drain(self) -> None:
         if self._state == "running":
             self._state = "draining"
-        self._stop_sources.set()
+        self._sources.stop()
         self._cancel_opening()
 
     def _begin_abort(self) -> None:
         self._state = "aborting"
         self._aborted.set()
-        self._stop_sources.set()
+        self._sources.stop()
         self._cancel_opening()
         for frame in self._intake.abort():
             self._books.ledger.drop(frame, "stopped")
@@ -370,23 +396,4 @@ class Pipeline:
         if self._errors:
             raise self._errors[0]
         if self._survivors:
-            raise _outlived(self._survivors)
-
-
-def _outlived(names: list[str]) -> StopTimeoutError:
-    return StopTimeoutError(
-        "the pipeline did not stop in time", f"still running: {', '.join(names)}", "They end with the process."
-    )
-
-
-def _check_parts(sources: Sequence[Source], sinks: Sequence[Sink], draw: Draw | None) -> None:
-    if not sources:
-        raise UsageError("a pipeline needs a source", "none")
-    for kind, parts in (("sources", sources), ("sinks", sinks)):
-        names = [part.name for part in parts]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise UsageError(f"two {kind} are the same", f"{', '.join(twice)} twice", "Name each one once.")
-    wanting = [sink.name for sink in sinks if sink.wants_picture]
-    if wanting and draw is None:
-        raise UsageError("a sink wants pictures", f"{wanting[0]} and no `draw`", "Give the pipeline an Overlay.")
+            raise outlived(self._survivors)

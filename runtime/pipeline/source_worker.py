@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from contextlib import suppress
+from dataclasses import replace
 
 from vidseg.runtime.errors import FrameError, SourceError, SourceOpenError, SourceRefusedError
 from vidseg.runtime.frame import Frame
@@ -12,21 +12,26 @@ from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import Intake
 from vidseg.runtime.pipeline.retry import Backoff, Retry
+from vidseg.runtime.pipeline.source_control import SourceControl
 from vidseg.runtime.sources import Source
 
 log = logging.getLogger(__name__)
 
 
 class SourceWorker:
-    """Reads one source into its slot until it ends or `stop` is set.
+    """Reads one source into its slot until it ends or is told to.
 
     Args:
         source: to read; a recorded one is never opened again.
         intake: has its slot.
         books: where frames are counted.
         heartbeats: are told how the source is.
-        stop: ends every wait.
+        control: what others ask. A live source that is paused is closed meanwhile; a recorded one waits.
         retry: what to do where it is lost.
+        first_epoch: of a source whose name had others before.
+
+    Attributes:
+        next_epoch: that no frame has had.
     """
 
     def __init__(
@@ -35,17 +40,19 @@ class SourceWorker:
         intake: Intake,
         books: Books,
         heartbeats: Heartbeats,
-        stop: threading.Event,
+        control: SourceControl,
         *,
         retry: Retry = "never",
+        first_epoch: int = 0,
     ) -> None:
         self._source = source
         self._heartbeats = heartbeats
         self._intake = intake
         self._books = books
-        self._stop = stop
+        self._control = control
         self._retry: Retry = retry if source.live else "never"
         self._backoff = Backoff()
+        self._first_epoch = self.next_epoch = first_epoch
         self._good = self._bad = 0
         self._expected = (0, 0)
         self._lost: tuple[str, int] | None = None
@@ -57,9 +64,11 @@ class SourceWorker:
             SourceError: as the source does, where it is not tried again; or none of its frames could be read.
         """
         try:
-            while not self._once() and not self._stop.is_set():
-                pass
-            if self._bad and not self._good and not self._stop.is_set():
+            while self._control.wait_until_wanted():
+                self._heartbeats.wanted(self._source.name)
+                if self._once():
+                    break
+            if self._bad and not self._good and not self._control.stopped:
                 raise SourceOpenError(f"{self._source.name}: no frame can be read", f"{self._bad} bad ones")
         except BaseException:
             self._heartbeats.lost(self._source.name)
@@ -74,15 +83,24 @@ class SourceWorker:
     def _once(self) -> bool:
         """Open the source and read it; True at its end, False where it is to be opened again."""
         try:
-            self._source.open(self._books.clock, self._stop)
-            while not self._stop.is_set() and self._read_one():
+            self._source.open(self._books.clock, self._control.halt)
+            while self._may_go_on() and self._read_one():
                 pass
         except SourceError as error:
             if self._retry == "never" or (self._retry == "once_seen" and not self._good):
                 raise
             self._wait_for_it(error)
             return False
-        return True
+        if self._control.stopped or not self._control.halt.is_set():
+            return True
+        self._source.close()  # it is paused
+        self._heartbeats.paused(self._source.name)
+        return False
+
+    def _may_go_on(self) -> bool:
+        if not self._source.live:
+            self._control.wait_while_paused()
+        return not self._control.halt.is_set()
 
     def _wait_for_it(self, error: SourceError) -> None:
         name = self._source.name
@@ -97,7 +115,7 @@ class SourceWorker:
             log.warning("%s It is tried again, %s.", text, often)
         now_ns = self._books.clock.now_ns()
         self._lost = (text, self._lost[1] if self._lost else now_ns)
-        self._books.clock.sleep_until(now_ns + round(wait_s * 1e9), self._stop)
+        self._books.clock.sleep_until(now_ns + round(wait_s * 1e9), self._control.halt)
 
     def _count_gap(self, frame: Frame) -> None:
         epoch, expected = self._expected
@@ -121,6 +139,9 @@ class SourceWorker:
         if frame is None:
             return False
         self._is_there()
+        if self._first_epoch:
+            frame = replace(frame, epoch=frame.epoch + self._first_epoch)
+        self.next_epoch = frame.epoch + 1
         if self._source.live:
             self._count_gap(frame)
         self._heartbeats.frame(self._source.name)
