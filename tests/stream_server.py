@@ -29,12 +29,17 @@ class StreamServer:
         content: what each connection gets, the last one for all that follow; after an HTTP header where `http`.
         then: close the connection behind it, or hold it open.
         http: the status with which a request is answered; None: this is no HTTP.
+        lasts_s: time over which the content is sent, as a camera does; else at once.
     """
 
-    def __init__(self, content: Sequence[bytes], then: Then = "close", *, http: str | None = None) -> None:
+    def __init__(
+        self, content: Sequence[bytes], then: Then = "close", *, http: str | None = None, lasts_s: float = 0
+    ) -> None:
         self._content = list(content)
         self._then = then
         self._http = http
+        self._lasts_s = lasts_s
+        self._closed = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._held: list[socket.socket] = []
@@ -52,11 +57,19 @@ class StreamServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for connection in self._held:
             connection.close()
         self._thread.join(10)
+
+    def _send(self, connection: socket.socket, content: bytes) -> None:
+        parts = 100 if self._lasts_s else 1
+        size = -(-len(content) // parts)
+        for first in range(0, len(content), max(size, 1)):
+            connection.sendall(content[first : first + size])
+            self._closed.wait(self._lasts_s / parts)
 
     def _serve(self) -> None:
         while True:
@@ -70,7 +83,7 @@ class StreamServer:
                 if self._http:
                     connection.recv(4096)
                     connection.sendall(f"HTTP/1.1 {self._http}\r\nContent-Type: video/mp2t\r\n\r\n".encode())
-                connection.sendall(content)
+                self._send(connection, content)
             except OSError:
                 pass
             if self._then == "hold":

@@ -78,14 +78,25 @@ class FragmentFile:
     def finish(self) -> None:
         """The muxer has ended without an error: make the changes that had to wait, and publish.
 
+        What the changes rely on is on the disk before them, so that a loss of power leaves one or the other.
+
         Raises:
             OSError: it did not work, now or before.
         """
         self.check()
+        self.sync()
         for place, data in self._changes:
             self._file.seek(place)
             self._write_all(data)
         self.publish()
+
+    def sync(self) -> None:
+        """What has been written survives a loss of power.
+
+        Raises:
+            OSError: the disk says no.
+        """
+        os.fdatasync(self._file.fileno())
 
     def publish(self) -> None:
         """Give the file its name. Idempotent.

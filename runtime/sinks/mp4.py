@@ -14,6 +14,9 @@ from vidseg.runtime.frame import Image
 from vidseg.runtime.sinks.fragments import FragmentFile
 
 if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 log = logging.getLogger(__name__)
@@ -68,7 +71,8 @@ class Mp4Writer:
             raise SinkError(f"{path}: the recording cannot be made", error.strerror or "", "") from error
         self._container = av.open(self._file, "w", format="mp4", options=CONTAINER_OPTIONS)
         self._stream = cast("VideoStream", self._container.add_stream(encoder, rate=NOMINAL_RATE, options=options))
-        _configure(self._stream, size_wh, has_quality="crf" in options)
+        self._stream.time_base = Fraction(1, TICKS_PER_S)
+        configure(self._stream.codec_context, size_wh, has_quality="crf" in options)
         self._reformatter = VideoReformatter()
         self._next_keyframe_ns = 0
         self._time_ns = 0
@@ -85,19 +89,10 @@ class Mp4Writer:
         Raises:
             SinkError: the disk is full, or the encoder has failed. The file keeps what was complete.
         """
-        from av import FFmpegError, VideoFrame
+        from av import FFmpegError
         from av.video.frame import PictureType
-        from av.video.reformatter import ColorRange, Colorspace
 
-        frame = self._reformatter.reformat(
-            VideoFrame.from_numpy_buffer(picture, "bgr24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
-        frame.time_base = Fraction(1, TICKS_PER_S)
-        frame.pts = time_ns * TICKS_PER_S // 1_000_000_000
+        frame = encodable(self._reformatter, picture, time_ns)
         if time_ns >= self._next_keyframe_ns:
             frame.pict_type = PictureType.I
             self._next_keyframe_ns = time_ns + KEYFRAME_INTERVAL_NS
@@ -165,13 +160,19 @@ def available_encoder() -> tuple[str, dict[str, str]]:
     raise SinkError("no video can be recorded", f"a PyAV without {known}", "Install PyAV from PyPI: pip install av.")
 
 
-def _configure(stream: VideoStream, size_wh: tuple[int, int], *, has_quality: bool) -> None:
+def configure(context: VideoCodecContext, size_wh: tuple[int, int], *, has_quality: bool) -> None:
+    """Prepare an encoder for pictures that `encodable` gives.
+
+    Args:
+        context: of an encoder that was not opened yet.
+        size_wh: of the pictures; both even.
+        has_quality: its options ask for a constant quality; else it gets a bit rate.
+    """
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-    context = stream.codec_context
     context.width, context.height = size_wh
     context.pix_fmt = "yuv420p"
-    context.time_base = stream.time_base = Fraction(1, TICKS_PER_S)
+    context.time_base = Fraction(1, TICKS_PER_S)
     context.colorspace = Colorspace.ITU709
     context.color_range = ColorRange.MPEG
     context.color_primaries = ColorPrimaries.BT709
@@ -179,3 +180,20 @@ def _configure(stream: VideoStream, size_wh: tuple[int, int], *, has_quality: bo
     context.thread_count = min(os.cpu_count() or 1, MAX_THREADS)
     if not has_quality:
         context.bit_rate = round(size_wh[0] * size_wh[1] * NOMINAL_RATE * BITS_PER_PIXEL)
+
+
+def encodable(reformatter: VideoReformatter, picture: Image, time_ns: int) -> VideoFrame:
+    """A picture, (H, W, 3) uint8 BGR, C-contiguous, as 4:2:0 in BT.709 limited range, with its time."""
+    from av import VideoFrame
+    from av.video.reformatter import ColorRange, Colorspace
+
+    frame = reformatter.reformat(
+        VideoFrame.from_numpy_buffer(picture, "bgr24"),
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        threads=1,
+    )
+    frame.time_base = Fraction(1, TICKS_PER_S)
+    frame.pts = time_ns * TICKS_PER_S // 1_000_000_000
+    return frame

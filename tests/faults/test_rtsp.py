@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from tests.faults.servers import RtspServer, free_port, needs_rtsp_server
-from tests.runtime.sources.streams.test_stream_source import children
+from tests.processes import children_running
 from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.errors import SourceRefusedError
 from vidseg.runtime.frame import Segmentation
@@ -70,7 +70,7 @@ def running(*uris: str) -> Iterator[tuple[Pipeline, Watcher]]:
         assert monotonic() - started < 5
         ledger = pipeline.statistics().ledger
         assert (ledger.balanced, ledger.in_flight) == (True, 0)
-        assert children() == []
+        assert children_running("ffmpeg_child") == []
         for source in sources:
             epochs = [result.frame.epoch for result in watcher.results if result.frame.source == source.name]
             assert epochs == sorted(epochs)

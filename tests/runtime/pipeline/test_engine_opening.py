@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import CollectingSink, ManualClock, MemorySource
+from tests.processes import children_running
 from tests.runtime.engines.tensorrt.graphs import bundle_of, graph
-from tests.runtime.engines.tensorrt.test_building import DYING, FP32, GPU, ROOT, children
+from tests.runtime.engines.tensorrt.test_building import DYING, FP32, GPU, ROOT
 from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.engines.opening import GpuUse
@@ -57,7 +58,7 @@ def test_a_run_that_ends_while_its_plan_is_built_ends_at_once_and_without_an_err
     pipeline.stop(5)
     ledger = pipeline.statistics().ledger
     assert (ledger.balanced, ledger.in_flight, ledger.resolved) == (True, 0, 0)
-    assert children() == []
+    assert children_running("build_child") == []
     assert list(tmp_path.iterdir()) == []
 
 

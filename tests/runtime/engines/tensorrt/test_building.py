@@ -15,6 +15,7 @@ from tempfile import gettempdir
 
 import pytest
 
+from tests.processes import children_running
 from tests.runtime.engines.tensorrt.graphs import bundle_of, graph
 from vidseg.runtime.bundle import open_bundle
 from vidseg.runtime.engines.tensorrt import building, libcuda
@@ -63,13 +64,6 @@ def leftovers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], l
     return lambda: list(Path(gettempdir()).glob("vidseg-build-*"))
 
 
-def children() -> list[int]:
-    """Processes that build for this one."""
-    listed = [(task / "children").read_text().split() for task in Path("/proc/self/task").iterdir()]
-    children = [child for some in listed for child in some]
-    return [int(child) for child in children if "build_child" in Path(f"/proc/{child}/cmdline").read_text()]
-
-
 @pytest.mark.parametrize(
     ("ending", "line"),
     [
@@ -94,7 +88,7 @@ def test_a_build_that_takes_too_long_is_stopped(
     monkeypatch.setenv("BUILD_ENDS", "hang")
     with pytest.raises(EngineError, match=r"was stopped: got no plan after 0\.5 s"):
         build_plan(bundle_of({"float": graph()}), FP32, Machine(load_library(DYING), GPU), BuildOptions(timeout_s=0.5))
-    assert (children(), leftovers()) == ([], [])
+    assert (children_running("build_child"), leftovers()) == ([], [])
 
 
 def test_no_room_for_temporary_files_is_an_error_that_names_their_folder(
@@ -111,7 +105,7 @@ def test_ctrl_c_ends_the_build(monkeypatch: pytest.MonkeyPatch, leftovers: Calla
 
     def interrupted(share: float) -> None:
         if share:
-            seen.append((share, len(children())))
+            seen.append((share, len(children_running("build_child"))))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -119,13 +113,13 @@ def test_ctrl_c_ends_the_build(monkeypatch: pytest.MonkeyPatch, leftovers: Calla
             bundle_of({"float": graph()}), FP32, Machine(load_library(DYING), GPU), BuildOptions(progress=interrupted)
         )
     assert seen == [(0.5, 1)]
-    assert (children(), leftovers()) == ([], [])
+    assert (children_running("build_child"), leftovers()) == ([], [])
 
 
 PARENT = """
 from tests.runtime.engines.tensorrt.test_building import *
-printchildren = BuildOptions(progress=lambda share: share and print(*children(), flush=True))
-build_plan(bundle_of({"float": graph()}), FP32, Machine(load_library(DYING), GPU), printchildren)
+options = BuildOptions(progress=lambda share: share and print(*children_running("build_child"), flush=True))
+build_plan(bundle_of({"float": graph()}), FP32, Machine(load_library(DYING), GPU), options)
 """
 
 
