@@ -56,14 +56,26 @@ class Segmenter:
         return Frame("picture", 0, index, self._clock.now_ns(), self._clock.wall_ns(), "wall", image)
 
 
-def segmentation_of(frame: Frame, placement: Placement, prediction: Prediction, clock: Clock) -> Segmentation:
-    """Put a prediction for a model's whole input into the terms of the frame, without padding."""
+def segmentation_of(
+    frame: Frame, placement: Placement, prediction: Prediction, clock: Clock, origin_xy: tuple[int, int] = (0, 0)
+) -> Segmentation:
+    """Put a prediction for a model's whole input into the terms of the frame, without padding.
+
+    Args:
+        frame: what was looked at.
+        placement: of the frame, or of a region of it.
+        prediction: what the model says.
+        clock: for the result's age.
+        origin_xy: where that region begins on the frame, in pixels.
+    """
     height, width = prediction.class_map.shape
     confidence = prediction.confidence
+    affine = placement.grid_from_frame((width, height))
+    affine[:, 2] -= affine[:, :2] @ origin_xy
     return Segmentation(
         frame,
         placement.without_padding(prediction.class_map),
-        placement.grid_from_frame((width, height)),
+        affine,
         (clock.now_ns() - frame.captured_ns) / 1e6,
         None if confidence is None else placement.without_padding(confidence),
         blended=prediction.blended,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.geometry import Fit
 from vidseg.runtime.pipeline.retry import Retry
+from vidseg.runtime.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class PipelineOptions:
         deadline_ms: a result older than that at a hand-over is late: its classes are all unknown; None for no limit.
         heartbeat_ms: how often sinks are told of a live source that gives nothing.
         retry: whether live sources that are lost are opened again.
+        views: what of a source's pictures counts, by its name; all of them where it is not there.
     """
 
     fit: Fit = "stretch"
@@ -28,6 +31,7 @@ class PipelineOptions:
     deadline_ms: float | None = None
     heartbeat_ms: float = 1000.0
     retry: Retry = "once_seen"
+    views: Mapping[str, View] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.heartbeat_ms <= 0 or self.max_age_ms <= 0 or (self.deadline_ms is not None and self.deadline_ms <= 0):

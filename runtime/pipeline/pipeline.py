@@ -103,7 +103,6 @@ class Pipeline:
         self._survivors: list[str] = []
         self._draw = draw
         self._runner: threading.Thread | None = None
-
         policies = {source.name: policy_of(source, options) for source in sources}
         self._ports: list[Port] = []
         recorded = [source.name for source in sources if not source.live]
@@ -126,6 +125,7 @@ class Pipeline:
             self._books,
             admission=self._admission,
             fit=options.fit,
+            view_of=self._sources.view,
             aborted=self._aborted,
         )
         self._threads: dict[str, threading.Thread] = {}

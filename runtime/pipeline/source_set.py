@@ -14,6 +14,7 @@ from vidseg.runtime.pipeline.options import PipelineOptions
 from vidseg.runtime.pipeline.source_control import SourceControl
 from vidseg.runtime.pipeline.source_worker import SourceWorker
 from vidseg.runtime.sources import Source
+from vidseg.runtime.view import WHOLE, View
 
 
 def policy_of(source: Source, options: PipelineOptions) -> SlotPolicy:
@@ -56,6 +57,7 @@ class SourceSet:
         self._recorded = {source.name for source in sources if not source.live}
         self._workers: dict[str, SourceWorker] = {}
         self._next_epochs: dict[str, int] = {}
+        self._views = dict(options.views)
         self._leaving: set[str] = set()
         self.on_added: Callable[[str], None] = lambda _name: None
 
@@ -92,8 +94,16 @@ class SourceSet:
         )  # fmt: skip
         return self._workers[name]
 
-    def add(self, source: Source) -> None:
+    def view(self, name: str) -> View:
+        """What of a source's pictures counts."""
+        return self._views.get(name, WHOLE)
+
+    def add(self, source: Source, view: View = WHOLE) -> None:
         """Read one more live source from now on.
+
+        Args:
+            source: its name is not one of those that are here.
+            view: what of its pictures counts.
 
         Raises:
             UsageError: it is recorded, there is one of its name, or the pipeline does not run.
@@ -110,6 +120,7 @@ class SourceSet:
             self._heartbeats.add(source.name)
             self._sources[source.name] = source
             self._controls[source.name] = SourceControl(closes=True)
+            self._views[source.name] = view
         try:
             self.on_added(source.name)
         except UsageError:

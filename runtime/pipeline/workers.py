@@ -6,11 +6,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vidseg.runtime.decoding import Decoder, Outputs
+from vidseg.runtime.decoding import Decoder, Outputs, Prediction
 from vidseg.runtime.engines import Engine, FrameEngine, PlacedFrame, Ticket
 from vidseg.runtime.errors import DeviceError, EngineError, OpeningCancelledError
 from vidseg.runtime.frame import Frame, Image, Segmentation
@@ -22,6 +22,7 @@ from vidseg.runtime.pipeline.intake import Intake
 from vidseg.runtime.pipeline.ledger import DropCause
 from vidseg.runtime.pipeline.ports import Port
 from vidseg.runtime.segmenter import segmentation_of
+from vidseg.runtime.view import View
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,10 @@ LOSSLESS_DEPTH = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inferred:
-    """A frame and what the engine gave for it; `decode` turns that into a prediction."""
+    """A frame and what the engine gave for the part of it that counts; `decode` turns that into a prediction."""
 
     frame: Frame
+    view: View
     placement: Placement
     outputs: Outputs
     decode: Decoder
@@ -61,6 +63,7 @@ class InferWorker:
         *,
         admission: Admission,
         fit: Fit,
+        view_of: Callable[[str], View],
         aborted: threading.Event,
     ) -> None:
         self._open_engine = open_engine
@@ -69,6 +72,7 @@ class InferWorker:
         self._books = books
         self._admission = admission
         self._fit = fit
+        self._view_of = view_of
         self._aborted = aborted
         self._pending: deque[_Work] = deque()
         self._engine: Engine | None = None
@@ -139,11 +143,11 @@ class InferWorker:
 
     def _prepare(self, engine: Engine, frames: Sequence[Frame]) -> _Work:
         _, height, width, _ = engine.input_shape_nhwc
-        placements = [
-            placement_of((frame.image.shape[1], frame.image.shape[0]), (width, height), self._fit) for frame in frames
-        ]
+        views = [self._view_of(frame.source) for frame in frames]
+        images = [view.region(frame.image) for view, frame in zip(views, frames, strict=True)]
+        placements = [placement_of((image.shape[1], image.shape[0]), (width, height), self._fit) for image in images]
         live = any(self._intake.policy(frame.source).when_full == "drop_oldest" for frame in frames)
-        work = _Work(frames, placements, live)
+        work = _Work(frames, views, images, placements, live)
         if not isinstance(engine, FrameEngine):
             with self._books.meters.timed("fit"):
                 work.fit()
@@ -160,7 +164,7 @@ class InferWorker:
         assert self._engine is not None
         for number, frame in enumerate(work.frames):
             own = {name: values[number] for name, values in outputs.items()}
-            inferred = Inferred(frame, work.placements[number], own, self._engine.decode)
+            inferred = Inferred(frame, work.views[number], work.placements[number], own, self._engine.decode)
             if self._aborted.is_set() or not self._outbox.put(inferred):
                 self._books.ledger.drop(frame, "stopped")
 
@@ -197,6 +201,8 @@ class _Work:
     """A batch. It can be started in any engine for the model: one that is opened anew may be of another kind."""
 
     frames: Sequence[Frame]
+    views: Sequence[View]
+    images: Sequence[Image]
     placements: Sequence[Placement]
     live: bool
     ticket: Ticket | None = None
@@ -205,9 +211,9 @@ class _Work:
     fitted: Sequence[Image] = ()
 
     def fit(self) -> None:
-        """Lay the frames on the model's input, here."""
-        pairs = zip(self.frames, self.placements, strict=True)
-        self.fitted = [placement.input_from_frame(frame.image) for frame, placement in pairs]
+        """Lay the pictures on the model's input, here."""
+        pairs = zip(self.images, self.placements, strict=True)
+        self.fitted = [placement.input_from_frame(image) for image, placement in pairs]
 
     def start(self, engine: Engine) -> Ticket:
         """Give all of it to an engine, in pieces where that takes fewer at a time."""
@@ -219,8 +225,8 @@ class _Work:
 
     def _start(self, engine: Engine, piece: slice) -> Ticket:
         if isinstance(engine, FrameEngine):
-            pairs = zip(self.frames[piece], self.placements[piece], strict=True)
-            return engine.enqueue_frames([PlacedFrame(frame.image, placement) for frame, placement in pairs])
+            pairs = zip(self.images[piece], self.placements[piece], strict=True)
+            return engine.enqueue_frames([PlacedFrame(image, placement) for image, placement in pairs])
         if not self.fitted:
             self.fit()
         fitted = self.fitted[piece]
@@ -275,7 +281,7 @@ class RenderWorker:
         try:
             with self._books.meters.timed("decode"):
                 prediction = inferred.decode(inferred.outputs)
-            segmentation = segmentation_of(frame, inferred.placement, prediction, self._books.clock)
+            segmentation = self._segmentation(inferred, prediction)
             picture = self._picture(self._books.stamped(segmentation))
         except BaseException:
             ledger.drop(frame, "failed")
@@ -285,6 +291,14 @@ class RenderWorker:
         self._admission.done(frame.source)
         self._books.meters.record_result(self._books.age_ms(frame))
         ledger.resolve(frame)
+
+    def _segmentation(self, inferred: Inferred, prediction: Prediction) -> Segmentation:
+        frame, view = inferred.frame, inferred.view
+        origin_xy = view.origin_xy(frame.image)
+        found = segmentation_of(frame, inferred.placement, prediction, self._books.clock, origin_xy)
+        if view.roi is not None:  # what the engine has drawn is the region alone
+            found = replace(found, blended=None)
+        return view.without_ignored(found)
 
     def _picture(self, segmentation: Segmentation) -> Image | None:
         if self._draw is None or not any(port.wants_picture for port in self._ports):
