@@ -131,8 +131,7 @@ def test_bench_finds_the_fastest_and_run_takes_it(tmp_path: Path, material: Path
     assert [row["candidate"]["engine"] for row in report["rows"]] == ["onnxruntime", "openvino"]
     assert all(row["agreement"] == 1.0 for row in report["rows"])
     assert f"takes {report['chosen']['engine']} float from now on" in done.stderr
-    (remembered,) = json.loads((_cache() / "engine-choices.json").read_text()).values()
-    assert remembered == report["chosen"]
+    assert report["chosen"] in json.loads((_cache() / "engine-choices.json").read_text()).values()
     table = vidseg("bench", bundle, "--seconds", "0", folder=tmp_path).stdout.splitlines()
     assert len(table) == 3
     assert sum(line.startswith("*") for line in table) == 1

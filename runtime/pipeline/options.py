@@ -22,6 +22,7 @@ class PipelineOptions:
         deadline_ms: a result older than that at a hand-over is late: its classes are all unknown; None for no limit.
         heartbeat_ms: how often sinks are told of a live source that gives nothing.
         retry: whether live sources that are lost are opened again.
+        hang_s: inference that takes longer than this for a batch has hung, and the run ends; None for no limit.
         views: what of a source's pictures counts, by its name; all of them where it is not there.
     """
 
@@ -31,9 +32,12 @@ class PipelineOptions:
     deadline_ms: float | None = None
     heartbeat_ms: float = 1000.0
     retry: Retry = "once_seen"
+    hang_s: float | None = 60.0
     views: Mapping[str, View] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.hang_s is not None and self.hang_s <= 0:
+            raise UsageError("the time after which inference has hung is more than 0 s", f"{self.hang_s:g}")
         if self.heartbeat_ms <= 0 or self.max_age_ms <= 0 or (self.deadline_ms is not None and self.deadline_ms <= 0):
             got = f"max_age_ms={self.max_age_ms}, deadline_ms={self.deadline_ms}, heartbeat_ms={self.heartbeat_ms}"
             raise UsageError("times are more than 0 ms", got)

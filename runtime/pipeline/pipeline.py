@@ -28,6 +28,8 @@ from vidseg.runtime.pipeline.parts import check_parts, outlived
 from vidseg.runtime.pipeline.ports import Port, SinkPort
 from vidseg.runtime.pipeline.source_set import SourceSet, policy_of
 from vidseg.runtime.pipeline.statistics import Meters, Report, Reporter, Statistics
+from vidseg.runtime.pipeline.times import ABORT_GRACE_S, OVERDUE_GRACE_S, PUMP_INTERVAL_S, SIGNAL_INTERVAL_S
+from vidseg.runtime.pipeline.watchdog import Watchdog
 from vidseg.runtime.pipeline.workers import Inferred, InferWorker, RenderWorker
 from vidseg.runtime.sinks import Sink
 from vidseg.runtime.sources import Source
@@ -39,18 +41,6 @@ Draw: TypeAlias = Callable[[Segmentation, Callable[[], Statistics]], Image]
 
 _SOURCE = "source "
 """Before a source's name, in those of threads."""
-
-ABORT_GRACE_S = 5.0
-"""How long threads may take to end once everything was given up, before they are named as survivors."""
-
-OVERDUE_GRACE_S = 1.0
-"""The same behind a drain that did not end in its time: a hung source has had its chance."""
-
-SIGNAL_INTERVAL_S = 0.25
-"""How often the main thread heeds signals: one that the system gives to another thread does not wake it."""
-
-PUMP_INTERVAL_S = 0.02
-"""How often a window is served while no result comes."""
 
 
 class Pipeline:
@@ -94,6 +84,7 @@ class Pipeline:
         self._books = Books(Ledger(), Meters(clock), clock, options.deadline_ms)
         live = [source.name for source in sources if source.live]
         self._heartbeats = Heartbeats(live, options.heartbeat_ms, clock)
+        self._watchdog = Watchdog(options.hang_s, clock)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._aborted = threading.Event()
         self._finished = threading.Event()
@@ -126,6 +117,7 @@ class Pipeline:
             admission=self._admission,
             fit=options.fit,
             view_of=self._sources.view,
+            watchdog=self._watchdog,
             aborted=self._aborted,
         )
         self._threads: dict[str, threading.Thread] = {}
@@ -344,14 +336,17 @@ class Pipeline:
             with suppress(queue.Empty):
                 return self._commands.get(timeout=self._patience_s(deadline))
             self._tell_of_silence()
+            hanging = self._watchdog.check()
+            if hanging is not None and self._state != "aborting":
+                return Failed("infer", hanging)
         return None if self._state == "aborting" else Abort(OVERDUE_GRACE_S)
 
     def _patience_s(self, deadline: float | None) -> float | None:
-        """How long the supervisor may sleep: to its deadline, or to the next look at the sources."""
-        waits = [] if deadline is None else [max(deadline - monotonic(), 0)]
+        """How long the supervisor may sleep: to its deadline, or to the next look at the sources and the device."""
+        waits = [None if deadline is None else max(deadline - monotonic(), 0), self._watchdog.interval_s]
         if self._state == "running" and self._heartbeats.interval_s is not None:
             waits.append(self._heartbeats.interval_s / 4)
-        return min(waits, default=None)
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _tell_of_silence(self) -> None:
         if self._state == "running":

@@ -21,6 +21,7 @@ from vidseg.runtime.pipeline.channel import Channel
 from vidseg.runtime.pipeline.intake import Intake
 from vidseg.runtime.pipeline.ledger import DropCause
 from vidseg.runtime.pipeline.ports import Port
+from vidseg.runtime.pipeline.watchdog import Watchdog
 from vidseg.runtime.segmenter import segmentation_of
 from vidseg.runtime.view import View
 
@@ -64,6 +65,7 @@ class InferWorker:
         admission: Admission,
         fit: Fit,
         view_of: Callable[[str], View],
+        watchdog: Watchdog,
         aborted: threading.Event,
     ) -> None:
         self._open_engine = open_engine
@@ -73,6 +75,7 @@ class InferWorker:
         self._admission = admission
         self._fit = fit
         self._view_of = view_of
+        self._watchdog = watchdog
         self._aborted = aborted
         self._pending: deque[_Work] = deque()
         self._engine: Engine | None = None
@@ -135,7 +138,8 @@ class InferWorker:
         self._pending.append(work)
         work.started_ns = self._books.clock.now_ns()
         try:
-            work.ticket = work.start(engine)
+            with self._watchdog.working():
+                work.ticket = work.start(engine)
         except DeviceError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a library raises is retried, then re-raised
@@ -172,14 +176,16 @@ class InferWorker:
         try:
             if work.ticket is None:
                 raise work.error or EngineError("the batch was never started")
-            return work.ticket.result()
+            with self._watchdog.working():
+                return work.ticket.result()
         except DeviceError:
             raise
         except Exception as first:  # noqa: BLE001 - see above
             log.warning("inference failed, trying once more: %s", first)
         assert self._engine is not None
         try:
-            return work.start(self._engine).result()
+            with self._watchdog.working():
+                return work.start(self._engine).result()
         except DeviceError:
             raise
         except Exception as second:
@@ -193,7 +199,8 @@ class InferWorker:
             self._engine = self._open_engine()
         except OpeningCancelledError as cancelled:  # the run ends, and not for nothing
             raise fault from cancelled
-        return work.start(self._engine).result()
+        with self._watchdog.working():
+            return work.start(self._engine).result()
 
 
 @dataclass(slots=True, eq=False)

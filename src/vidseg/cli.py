@@ -164,24 +164,30 @@ def _run_and_report(pipeline: Pipeline, *, as_json: bool) -> int | None:
     """Run with a live line or JSON lines; returns the number of the signal that ended it."""
     from vidseg.runtime.pipeline import signals_end
     from vidseg.runtime.pipeline.status import status_document, status_line
+    from vidseg.runtime.systemd import Notifier
 
     def print_json(statistics: Statistics, *, final: bool = False) -> None:
         print(json.dumps(status_document(statistics, final=final)), flush=True)
 
     live = _live_line() if not as_json and sys.stderr.isatty() else None
+    notifier = Notifier(os.environ)
+
+    def report(statistics: Statistics) -> None:
+        if as_json:
+            print_json(statistics)
+        elif live:
+            live.update(_one_line(status_line(statistics)), refresh=True)
+        notifier.report(statistics)
+
     with signals_end(pipeline) as received, live or nullcontext():
         try:
-            if as_json:
-                pipeline.run(print_json)
-            elif live:
-                pipeline.run(lambda statistics: live.update(_one_line(status_line(statistics)), refresh=True), 0.25)
-            else:
-                pipeline.run()
+            pipeline.run(report, 0.25 if live else min(1.0, notifier.interval_s))
         except StopTimeoutError as error:
             if received.number is None:
                 raise
             log.warning("%s", error)  # the signal is what ended it
         finally:
+            notifier.stopping()
             if as_json:
                 print_json(pipeline.statistics(), final=True)
             elif live:
