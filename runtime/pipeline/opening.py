@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -19,13 +19,16 @@ from vidseg.runtime.overlay import Overlay, OverlayStyle
 from vidseg.runtime.pipeline.engine_opening import EngineOpener
 from vidseg.runtime.pipeline.options import PipelineOptions
 from vidseg.runtime.pipeline.pipeline import Pipeline
+from vidseg.runtime.pipeline.retry import Retry
 from vidseg.runtime.pipeline.statistics import Statistics
 from vidseg.runtime.pipeline.status import hud_lines
+from vidseg.runtime.results.report import ReportOptions
 from vidseg.runtime.sinks import Sink
 from vidseg.runtime.sinks.callback import CallbackSink
 from vidseg.runtime.sinks.opening import sink_from_uri
 from vidseg.runtime.sources import Source
 from vidseg.runtime.sources.opening import source_from_uri
+from vidseg.runtime.view import View
 
 HUD_INTERVAL_NS = 250_000_000
 
@@ -50,7 +53,8 @@ class OpenOptions:
         style: of pictures.
         hud: show rate, age and drops in pictures.
         realtime: files run at their own pace instead of as fast as they can.
-        every_frame, deadline_ms, heartbeat_ms: see `PipelineOptions`.
+        report: what sinks for programs tell.
+        every_frame, deadline_ms, heartbeat_ms, retry, required, hang_s, views: see `PipelineOptions`.
     """
 
     engine: WantedEngine = "auto"
@@ -65,6 +69,11 @@ class OpenOptions:
     every_frame: bool = False
     deadline_ms: float | None = None
     heartbeat_ms: float = 1000.0
+    report: ReportOptions = field(default_factory=ReportOptions)
+    retry: Retry = "once_seen"
+    required: frozenset[str] = frozenset()
+    hang_s: float | None = 60.0
+    views: Mapping[str, View] = field(default_factory=dict)
 
 
 def demo_bundle_path() -> Path:
@@ -99,7 +108,7 @@ def open_pipeline(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle or demo_bundle_path())
     classes = opened.manifest.output.classes
     _refuse_overwriting([*_paths(sources), opened.path], _paths(sinks))
-    ready_sinks = [_sink(sink, number, opened) for number, sink in enumerate(sinks)]
+    ready_sinks = [_sink(sink, number, opened, options.report) for number, sink in enumerate(sinks)]
     realtime = options.realtime or any(sink.main_thread for sink in ready_sinks)
     overlay = Overlay(classes, options.style)
     gpu = GpuUse(
@@ -130,6 +139,10 @@ def open_pipeline(
             every_frame=options.every_frame,
             deadline_ms=options.deadline_ms,
             heartbeat_ms=options.heartbeat_ms,
+            retry=options.retry,
+            required=options.required,
+            hang_s=options.hang_s,
+            views=options.views,
         ),
         draw=_Picture(overlay, hud=options.hud).draw,
     )
@@ -173,9 +186,9 @@ class _Picture:
         return self._overlay.draw(segmentation, self._lines, segmentation.blended)
 
 
-def _sink(sink: SinkLike, number: int, bundle: Bundle) -> Sink:
+def _sink(sink: SinkLike, number: int, bundle: Bundle, report: ReportOptions) -> Sink:
     if isinstance(sink, str | Path):
-        return sink_from_uri(str(sink), bundle.manifest.output.classes)
+        return sink_from_uri(str(sink), bundle.manifest.output.classes, report)
     if isinstance(sink, Sink):
         return sink
     return CallbackSink(sink, name=f"callback {number}")

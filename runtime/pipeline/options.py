@@ -22,6 +22,7 @@ class PipelineOptions:
         deadline_ms: a result older than that at a hand-over is late: its classes are all unknown; None for no limit.
         heartbeat_ms: how often sinks are told of a live source that gives nothing.
         retry: whether live sources that are lost are opened again.
+        required: names of the sources that are not opened again, and whose loss ends the run at once.
         hang_s: inference that takes longer than this for a batch has hung, and the run ends; None for no limit.
         views: what of a source's pictures counts, by its name; all of them where it is not there.
     """
@@ -32,6 +33,7 @@ class PipelineOptions:
     deadline_ms: float | None = None
     heartbeat_ms: float = 1000.0
     retry: Retry = "once_seen"
+    required: frozenset[str] = frozenset()
     hang_s: float | None = 60.0
     views: Mapping[str, View] = field(default_factory=dict)
 

@@ -364,7 +364,8 @@ class Pipeline:
         if isinstance(command, SinkFailed):
             others_go_on = self._results is not None or any(port.attached for port in self._sink_ports)
         else:
-            others_go_on = isinstance(command.error, SourceError)
+            required = self._sources.is_required(command.name.removeprefix(_SOURCE))
+            others_go_on = isinstance(command.error, SourceError) and not required
         if len(self._errors) > 1 or (others_go_on and self._intake.any_open):
             log.warning("%s failed: %s", command.name, command.error)  # the first one is raised, but only at the end
         return not others_go_on

@@ -11,6 +11,7 @@ from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, SlotPolicy, every_frame
 from vidseg.runtime.pipeline.options import PipelineOptions
+from vidseg.runtime.pipeline.retry import Retry
 from vidseg.runtime.pipeline.source_control import SourceControl
 from vidseg.runtime.pipeline.source_worker import SourceWorker
 from vidseg.runtime.sources import Source
@@ -82,15 +83,20 @@ class SourceSet:
         """True for a source that can wait; also after it has ended."""
         return name in self._recorded
 
+    def is_required(self, name: str) -> bool:
+        """True for a source without which nothing goes."""
+        return name in self._options.required
+
     def state(self, name: str) -> SourceState | None:
         """What a live source does; None for others."""
         return self._heartbeats.state(name)
 
     def worker(self, name: str) -> SourceWorker:
         """What its thread does."""
+        retry: Retry = "never" if name in self._options.required else self._options.retry
         self._workers[name] = SourceWorker(
             self._sources[name], self._intake, self._books, self._heartbeats, self._controls[name],
-            retry=self._options.retry, first_epoch=self._next_epochs.get(name, 0),
+            retry=retry, first_epoch=self._next_epochs.get(name, 0),
         )  # fmt: skip
         return self._workers[name]
 

@@ -23,6 +23,7 @@ from vidseg.options import (
     VariantOption,
     ViewChoice,
     choice_memory,
+    given_names,
     thread_counts_of,
 )
 from vidseg.progress import progress_bar
@@ -83,9 +84,14 @@ def _said(message: str, exit_code: int) -> int:
 
 @app.command()
 def run(
+    context: typer.Context,
     bundle: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads it at run time, on Python 3.10 too
         typer.Argument(help="A bundle; the demo model where none is given.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A site's configuration: what is given here or in the environment goes before it."),
     ] = None,
     source: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -123,15 +129,22 @@ def run(
     from vidseg.runtime.cache import plans_folder
     from vidseg.runtime.overlay import OverlayStyle
     from vidseg.runtime.pipeline.opening import OpenOptions, open_pipeline
+    from vidseg.runtime.site import read_site, sources_of, with_site
 
-    sources, sinks = _defaults(source or [], sink or [])
+    sources, sinks = _defaults(source or [], sink or [], has_config=config is not None)
     style = OverlayStyle(alpha, legend, outline, view.value, tuple(hide or ()), colors.value)
     options = OpenOptions(
         engine=engine.value, variant=variant, memory=choice_memory(), plans=plans_folder(os.environ), style=style,
         hud=hud, realtime=realtime, every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
+    if config is not None:
+        site = read_site(config)
+        options = with_site(options, site, given_names(context))
+        sources = sources or sources_of(site, os.environ, realtime=realtime)
+        sinks = sinks or list(site.sinks) or ["null://"]
+        bundle = bundle or (Path(site.bundle) if site.bundle else None)
     pipeline = open_pipeline(bundle, sources, sinks, options)
-    if not sink and sinks != ["window://"]:
+    if not sink and config is None and sinks != ["window://"]:
         print(f"There is no display here: the picture goes to {sinks[0]}.", file=sys.stderr)
     try:
         received = _run_and_report(pipeline, as_json=as_json)
@@ -143,9 +156,11 @@ def run(
         sys.exit(128 + received)
 
 
-def _defaults(sources: list[str], sinks: list[str]) -> tuple[list[str], list[str]]:
+def _defaults(sources: list[str], sinks: list[str], *, has_config: bool) -> tuple[list[Any], list[str]]:
     from vidseg.runtime.sinks.window import display_available
 
+    if has_config:
+        return sources, sinks
     if not sinks and display_available():
         return sources or ["scene://street"], ["window://"]
     if not sinks:

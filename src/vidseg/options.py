@@ -58,10 +58,12 @@ class ColorsChoice(str, Enum):
 BundleArgument = Annotated[
     Path, typer.Argument(readable=False, help="A bundle: a .vidseg file or folder.", show_default=False)
 ]
-EngineOption = Annotated[EngineChoice, typer.Option(help="The library that infers.")]
+EngineOption = Annotated[EngineChoice, typer.Option(envvar="VIDSEG_ENGINE", help="The library that infers.")]
 VariantOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="A variant of the bundle, as `vidseg inspect` names them.", show_default=False),
+    typer.Option(
+        envvar="VIDSEG_VARIANT", help="A variant of the bundle, as `vidseg inspect` names them.", show_default=False
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -72,6 +74,12 @@ def choice_memory() -> ChoiceMemory:
     from vidseg.runtime.engines.choice import ChoiceMemory
 
     return ChoiceMemory(user_cache_folder(os.environ))
+
+
+def given_names(context: typer.Context) -> frozenset[str]:
+    """Names of the parameters that were given on the command line or in the environment."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source and not source.name.startswith("DEFAULT"))
 
 
 def thread_counts_of(text: str) -> list[int | None]:
