@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from vidseg.runtime.bundle import Bundle, open_bundle
+from vidseg.runtime.engines import Engine
 from vidseg.runtime.engines.choice import ChoiceMemory
 from vidseg.runtime.engines.opening import GpuUse, require_gpu
 from vidseg.runtime.engines.trial import WantedEngine, engine_for
@@ -122,30 +123,27 @@ def open_pipeline(
             source_from_uri(str(source), realtime=realtime) if isinstance(source, str | Path) else source
             for source in sources
         ],
-        EngineOpener(
-            lambda gpu: engine_for(
-                opened,
-                options.engine,
-                options.memory,
-                variant=options.variant,
-                confidence=options.confidence,
-                gpu=gpu,
-            ),
-            gpu,
-        ),
+        EngineOpener(lambda gpu: _engine(opened, options, gpu), gpu),
         ready_sinks,
-        options=PipelineOptions(
-            fit=opened.manifest.input.fit,
-            every_frame=options.every_frame,
-            deadline_ms=options.deadline_ms,
-            heartbeat_ms=options.heartbeat_ms,
-            retry=options.retry,
-            required=options.required,
-            hang_s=options.hang_s,
-            views=options.views,
-        ),
+        options=_pipeline_options(opened, options),
         draw=_Picture(overlay, hud=options.hud).draw,
     )
+
+
+def _engine(bundle: Bundle, options: OpenOptions, gpu: GpuUse) -> Engine:
+    return engine_for(
+        bundle,
+        options.engine,
+        options.memory,
+        variant=options.variant,
+        confidence=options.confidence,
+        gpu=gpu,
+    )
+
+
+def _pipeline_options(bundle: Bundle, options: OpenOptions) -> PipelineOptions:
+    same = ("every_frame", "deadline_ms", "heartbeat_ms", "retry", "required", "hang_s", "views")
+    return PipelineOptions(fit=bundle.manifest.input.fit, **{name: getattr(options, name) for name in same})
 
 
 def _batch_for(sources: int) -> int:

@@ -31,6 +31,7 @@ from vidseg.runtime.errors import StopTimeoutError, VidsegError
 
 if TYPE_CHECKING:
     from vidseg.runtime.pipeline import Pipeline, Statistics
+    from vidseg.runtime.pipeline.opening import OpenOptions
 
 log = logging.getLogger(__name__)
 
@@ -128,24 +129,17 @@ def run(
     """Segment video. Without arguments: the demo model on the rendered street."""
     from vidseg.runtime.cache import plans_folder
     from vidseg.runtime.overlay import OverlayStyle
-    from vidseg.runtime.pipeline.opening import OpenOptions, open_pipeline
-    from vidseg.runtime.site import read_site, sources_of, with_site
+    from vidseg.runtime.pipeline.opening import OpenOptions
 
-    sources, sinks = _defaults(source or [], sink or [], has_config=config is not None)
     style = OverlayStyle(alpha, legend, outline, view.value, tuple(hide or ()), colors.value)
     options = OpenOptions(
         engine=engine.value, variant=variant, memory=choice_memory(), plans=plans_folder(os.environ), style=style,
         hud=hud, realtime=realtime, every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
-    if config is not None:
-        site = read_site(config)
-        options = with_site(options, site, given_names(context))
-        sources = sources or sources_of(site, os.environ, realtime=realtime)
-        sinks = sinks or list(site.sinks) or ["null://"]
-        bundle = bundle or (Path(site.bundle) if site.bundle else None)
-    pipeline = open_pipeline(bundle, sources, sinks, options)
-    if not sink and config is None and sinks != ["window://"]:
-        print(f"There is no display here: the picture goes to {sinks[0]}.", file=sys.stderr)
+    if config is None:
+        pipeline = _pipeline(bundle, source or [], sink or [], options)
+    else:
+        pipeline = _pipeline_of_site(config, bundle, (source or [], sink or []), options, given_names(context))
     try:
         received = _run_and_report(pipeline, as_json=as_json)
     finally:
@@ -156,16 +150,29 @@ def run(
         sys.exit(128 + received)
 
 
-def _defaults(sources: list[str], sinks: list[str], *, has_config: bool) -> tuple[list[Any], list[str]]:
+def _pipeline(bundle: Path | None, sources: list[str], sinks: list[str], options: OpenOptions) -> Pipeline:
+    from vidseg.runtime.pipeline.opening import open_pipeline
     from vidseg.runtime.sinks.window import display_available
 
-    if has_config:
-        return sources, sinks
-    if not sinks and display_available():
-        return sources or ["scene://street"], ["window://"]
-    if not sinks:
-        return sources or ["scene://street?frames=300&pace=max"], [_free_name()]
-    return sources or ["scene://street"], sinks
+    if sinks or display_available():
+        return open_pipeline(bundle, sources or ["scene://street"], sinks or ["window://"], options)
+    path = _free_name()
+    pipeline = open_pipeline(bundle, sources or ["scene://street?frames=300&pace=max"], [path], options)
+    print(f"There is no display here: the picture goes to {path}.", file=sys.stderr)
+    return pipeline
+
+
+def _pipeline_of_site(
+    config: Path, bundle: Path | None, ends: tuple[list[str], list[str]], options: OpenOptions, given: frozenset[str]
+) -> Pipeline:
+    """What is given goes before what the configuration says."""
+    from vidseg.runtime.pipeline.opening import open_pipeline
+    from vidseg.runtime.site import read_site, sources_of, with_site
+
+    site = read_site(config)
+    sources = ends[0] or sources_of(site, os.environ, realtime=options.realtime)
+    sinks = ends[1] or list(site.sinks) or ["null://"]
+    return open_pipeline(bundle or site.bundle, sources, sinks, with_site(options, site, given))
 
 
 def _free_name() -> str:
