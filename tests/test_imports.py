@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"src/vidseg": "vidseg", "runtime": "vidseg.runtime", "export": "vidseg.export"}
 FOLDERS["calibration"] = "vidseg.calibration"
 HEAVY = [
-    "av", "onnx", "onnx_ir", "onnxruntime", "onnxslim", "openvino", "pycuda", "tensorrt", "tensorrt_rtx_bindings",
-    "torch",
+    "anyio", "av", "onnx", "onnx_ir", "onnxruntime", "onnxslim", "openvino", "prometheus_client", "pycuda", "starlette",
+    "tensorrt", "tensorrt_rtx_bindings", "torch", "uvicorn",
 ]  # fmt: skip
 
 # Imports each module afresh with every third-party package hidden but those given; prints what went wrong.

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"src/vidseg": "vidseg", "runtime": "vidseg/runtime", "export": "vidseg/export"}
 FOLDERS["calibration"] = "vidseg/calibration"
-SHIPPED = ("*.py", "py.typed", "*.vidseg")
+SHIPPED = ("*.py", "py.typed", "*.vidseg", "*.html", "*.css", "*.js", "*.svg")
 
 
 def _files() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -15,23 +16,20 @@ from vidseg.runtime.engines.choice import ChoiceMemory
 from vidseg.runtime.engines.opening import GpuUse, require_gpu
 from vidseg.runtime.engines.trial import WantedEngine, engine_for
 from vidseg.runtime.errors import UsageError
-from vidseg.runtime.frame import Image, Segmentation
-from vidseg.runtime.overlay import Overlay, OverlayStyle
+from vidseg.runtime.frame import Segmentation
+from vidseg.runtime.overlay import OverlayStyle
+from vidseg.runtime.pipeline.controls import PictureDrawer, PipelineControls
 from vidseg.runtime.pipeline.engine_opening import EngineOpener
 from vidseg.runtime.pipeline.options import PipelineOptions
 from vidseg.runtime.pipeline.pipeline import Pipeline
 from vidseg.runtime.pipeline.retry import Retry
-from vidseg.runtime.pipeline.statistics import Statistics
-from vidseg.runtime.pipeline.status import hud_lines
 from vidseg.runtime.results.report import ReportOptions
-from vidseg.runtime.sinks import Sink
+from vidseg.runtime.sinks import ControllingSink, Sink
 from vidseg.runtime.sinks.callback import CallbackSink
 from vidseg.runtime.sinks.opening import sink_from_uri
 from vidseg.runtime.sources import Source
 from vidseg.runtime.sources.opening import source_from_uri
 from vidseg.runtime.view import View
-
-HUD_INTERVAL_NS = 250_000_000
 
 MAX_BATCH = 16
 """Of plans: more pictures at a time gain little, and each of them waits for all."""
@@ -107,27 +105,39 @@ def open_pipeline(
         require_gpu()
     sources, sinks = _several(sources), _several(sinks)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle or demo_bundle_path())
-    classes = opened.manifest.output.classes
     _refuse_overwriting([*_paths(sources), opened.path], _paths(sinks))
-    ready_sinks = [_sink(sink, number, opened, options.report) for number, sink in enumerate(sinks)]
-    realtime = options.realtime or any(sink.main_thread for sink in ready_sinks)
-    overlay = Overlay(classes, options.style)
+    with ExitStack() as made:
+        ready_sinks = [_sink(sink, number, opened, options.report, made) for number, sink in enumerate(sinks)]
+        pipeline = _pipeline(opened, sources, ready_sinks, options)
+        made.pop_all()
+    return pipeline
+
+
+def _pipeline(
+    bundle: Bundle, sources: Sequence[Source | str | Path], sinks: Sequence[Sink], options: OpenOptions
+) -> Pipeline:
+    realtime = options.realtime or any(sink.main_thread for sink in sinks)
     gpu = GpuUse(
         plans=options.plans,
         max_batch=_batch_for(len(sources)),
-        style=options.style if any(sink.wants_picture for sink in ready_sinks) else None,
+        style=options.style if any(sink.wants_picture for sink in sinks) else None,
         cuda_graphs=options.cuda_graphs,
     )
-    return Pipeline(
+    drawer = PictureDrawer(bundle.manifest.output.classes, options.style, hud=options.hud)
+    pipeline = Pipeline(
         [
             source_from_uri(str(source), realtime=realtime) if isinstance(source, str | Path) else source
             for source in sources
         ],
-        EngineOpener(lambda gpu: _engine(opened, options, gpu), gpu),
-        ready_sinks,
-        options=_pipeline_options(opened, options),
-        draw=_Picture(overlay, hud=options.hud).draw,
+        EngineOpener(lambda gpu: _engine(bundle, options, gpu), gpu),
+        sinks,
+        options=_pipeline_options(bundle, options),
+        draw=drawer.draw,
     )
+    for sink in sinks:
+        if isinstance(sink, ControllingSink):
+            sink.attach(PipelineControls(pipeline, drawer))
+    return pipeline
 
 
 def _engine(bundle: Bundle, options: OpenOptions, gpu: GpuUse) -> Engine:
@@ -167,26 +177,12 @@ def _refuse_overwriting(read: Sequence[Path], written: Sequence[Path]) -> None:
                 raise UsageError(f"{path} {what}", "the same file or folder as a sink", "Name another one.")
 
 
-class _Picture:
-    """An overlay with a HUD whose numbers stand still long enough to be read."""
-
-    def __init__(self, overlay: Overlay, *, hud: bool) -> None:
-        self._overlay = overlay
-        self._hud = hud
-        self._lines: tuple[str, ...] = ()
-        self._due_ns = 0
-
-    def draw(self, segmentation: Segmentation, statistics: Callable[[], Statistics]) -> Image:
-        now_ns = segmentation.frame.captured_ns
-        if self._hud and now_ns >= self._due_ns:
-            self._lines = hud_lines(statistics())
-            self._due_ns = now_ns + HUD_INTERVAL_NS
-        return self._overlay.draw(segmentation, self._lines, segmentation.blended)
-
-
-def _sink(sink: SinkLike, number: int, bundle: Bundle, report: ReportOptions) -> Sink:
+def _sink(sink: SinkLike, number: int, bundle: Bundle, report: ReportOptions, made: ExitStack) -> Sink:
+    """The sink; one that is made here is closed with `made`."""
     if isinstance(sink, str | Path):
-        return sink_from_uri(str(sink), bundle.manifest.output.classes, report)
+        found = sink_from_uri(str(sink), bundle.manifest.output.classes, report)
+        made.callback(found.close)
+        return found
     if isinstance(sink, Sink):
         return sink
     return CallbackSink(sink, name=f"callback {number}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from vidseg.runtime.frame import Image, Segmentation, SourceStatus
+
+if TYPE_CHECKING:
+    from vidseg.runtime.web.controlled import Controlled
 
 
 @runtime_checkable
@@ -68,6 +71,14 @@ class MainThreadSink(Sink, Protocol):
         Raises:
             StopRequested: see `write`.
         """
+
+
+@runtime_checkable
+class ControllingSink(Sink, Protocol):
+    """A sink that shows the state of the pipeline and acts on it, such as a page."""
+
+    def attach(self, controlled: Controlled) -> None:
+        """Take what is controlled, before the first `write`."""
 
 
 class StopRequested(Exception):  # noqa: N818 - it is no error: a person asked for the end

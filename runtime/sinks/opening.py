@@ -10,7 +10,7 @@ from vidseg.runtime.manifest import ClassSpec
 from vidseg.runtime.results.report import ReportOptions
 from vidseg.runtime.sinks import Sink
 
-KNOWN = "window://, null://, FILE.mp4, FOLDER/ for PNG class maps, FILE.jsonl or jsonl://- for programs"
+KNOWN = "window://, null://, FILE.mp4, FOLDER/ for PNG class maps, FILE.jsonl or jsonl://- for programs, web://127.0.0.1:8080"
 
 
 def sink_from_uri(uri: str, classes: Sequence[ClassSpec], report: ReportOptions | None = None) -> Sink:
@@ -18,7 +18,7 @@ def sink_from_uri(uri: str, classes: Sequence[ClassSpec], report: ReportOptions 
 
     Args:
         uri: `window://`, `null://`, the path of an MP4 file or of a folder, with a slash at its end, that of a file
-            for JSON lines, or `jsonl://-` for the standard output.
+            for JSON lines, `jsonl://-` for the standard output, or `web://127.0.0.1:8080` for a page.
         classes: of the model, for names and colours.
         report: what sinks for programs tell.
 
@@ -40,6 +40,10 @@ def sink_from_uri(uri: str, classes: Sequence[ClassSpec], report: ReportOptions 
         from vidseg.runtime.sinks.jsonl import JsonLinesSink
 
         return JsonLinesSink(uri, classes, report)
+    if uri.startswith("web://"):
+        from vidseg.runtime.sinks.web import WebSink
+
+        return WebSink(uri, classes)
     scheme, separator, _ = uri.partition("://")
     if separator:
         raise UsageError(f"there are no {scheme}:// sinks", "", f"Use {KNOWN}.")  # the rest may hold a password
