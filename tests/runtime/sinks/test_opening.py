@@ -29,7 +29,7 @@ def test_each_uri_opens_its_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["rtsp://user:secret@host/live", "widnow://", "", "v.avi", "masks", "window", "null://x"]
+    "uri", ["gopher://user:secret@host/live", "widnow://", "", "v.avi", "masks", "window", "null://x"]
 )
 def test_what_is_not_understood_is_refused_with_what_is(uri: str) -> None:
     with pytest.raises(UsageError, match=r"window://, null://, FILE\.mp4, FOLDER/") as caught:

@@ -1,0 +1,1 @@
+"""Recording for months: segments on a disk that fills, of sources that come and go."""
