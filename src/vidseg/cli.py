@@ -20,6 +20,8 @@ from vidseg.options import (
     EngineChoice,
     EngineOption,
     JsonOption,
+    SinkOption,
+    SourceOption,
     VariantOption,
     ViewChoice,
     choice_memory,
@@ -94,14 +96,8 @@ def run(
         Optional[Path],  # noqa: UP045
         typer.Option(help="A site's configuration: what is given here or in the environment goes before it."),
     ] = None,
-    source: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Video, image folder, /dev/video0, rtsp://… or scene://street; may be given more than once."),
-    ] = None,
-    sink: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="window://, out.mp4, masks/, out.jsonl or null://; may be given more than once."),
-    ] = None,
+    source: SourceOption = None,
+    sink: SinkOption = None,
     engine: EngineOption = EngineChoice.auto,
     variant: VariantOption = None,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="How strong the colours are.")] = 0.5,

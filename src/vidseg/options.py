@@ -65,6 +65,14 @@ VariantOption = Annotated[
         envvar="VIDSEG_VARIANT", help="A variant of the bundle, as `vidseg inspect` names them.", show_default=False
     ),
 ]
+SourceOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="Video, image folder, /dev/video0, rtsp://… or scene://street; may be given more than once."),
+]
+SinkOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="window://, out.mp4, masks/, out.jsonl or web://127.0.0.1:8080; may be given more than once."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
