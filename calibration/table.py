@@ -17,7 +17,7 @@ from vidseg.runtime.errors import ConfigurationError
 
 FORMAT = 1
 Amax = Annotated[float, msgspec.Meta(ge=0, le=3.4e38)]  # fits a float32
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class TensorRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -81,13 +81,13 @@ def parse_table(content: bytes, origin: str) -> CalibrationTable:
     try:
         table = msgspec.json.decode(content, type=CalibrationTable)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{origin}: not a calibration table", str(error), "Calibrate again.") from error
+        raise ConfigurationError(f"{origin}: not a calibration table", f"{error!s:.300}", "Calibrate again.") from error
     if table.format != FORMAT:
         raise ConfigurationError(f"{origin}: not a calibration table of format {FORMAT}", f"format {table.format}")
     missing = [name for name, tensor in table.tensors.items() if tensor.method not in tensor.amax]
     if missing:
         raise ConfigurationError(
-            f"{origin}: {missing[0]!r} has no range by its method", table.tensors[missing[0]].method
+            f"{origin}: {missing[0]!r:.200} has no range by its method", table.tensors[missing[0]].method[:40]
         )
     return table
 

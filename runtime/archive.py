@@ -69,7 +69,9 @@ def read_zip(path: Path) -> dict[str, bytes]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError) as error:
         if isinstance(error, BundleError):
             raise
-        raise BundleError(f"{path}: not a bundle, or a damaged one", str(error) or "no zip", _COPY_AGAIN) from error
+        raise BundleError(
+            f"{path}: not a bundle, or a damaged one", f"{error!s:.200}" or "no zip", _COPY_AGAIN
+        ) from error
     except OSError as error:
         reason = os.strerror(error.errno or 0) or str(error)
         raise BundleError(f"{path}: cannot be read", reason, _COPY_AGAIN) from error
@@ -93,6 +95,8 @@ def _check_info(path: Path, info: zipfile.ZipInfo, members: dict[str, bytes]) ->
         raise BundleError(f"{path}: {info.filename} is no plain file", "a link or device", _COPY_AGAIN)
     if info.flag_bits & 0x1:
         raise BundleError(f"{path}: {info.filename} is encrypted", "a password", _COPY_AGAIN)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # those of others may ask for gigabytes
+        raise BundleError(f"{path}: {info.filename} is packed in another way", f"{info.compress_type}", _COPY_AGAIN)
     if info.filename in members:
         raise BundleError(f"{path}: {info.filename} is there twice", "two members of one name", _COPY_AGAIN)
     if info.file_size > MAX_MEMBER_BYTES:

@@ -7,6 +7,7 @@ members, checksums, the manifest's schema, and the pictures.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Bundle:
             if variant.name == name:
                 return variant
         names = ", ".join(variant.name for variant in self.manifest.variants)
-        raise BundleError(f"{self.path}: no variant is named {name!r}", names, "Name one of these.")
+        raise BundleError(f"{self.path}: no variant is named {name!r:.100}", names[:300], "Name one of these.")
 
     def samples(self) -> Iterator[tuple[Image, ClassMap]]:
         """The verification frames: (h, w, 3) uint8 BGR at the input's size, and (h', w') uint8 class ids.
@@ -58,23 +59,33 @@ class Bundle:
             yield self._sample(sample)
 
     def _sample(self, sample: SampleSpec) -> tuple[Image, ClassMap]:
-        image = self._picture(sample.image, cv2.IMREAD_COLOR)
-        class_map = self._picture(sample.class_map, cv2.IMREAD_GRAYSCALE)
-        wanted = (self.manifest.input.size_wh[::-1], self.manifest.output.size_wh[::-1])
-        if (image.shape[:2], class_map.shape) != wanted:
-            raise BundleError(
-                f"{self.path}: {sample.image} has the wrong size", f"{image.shape[1]}x{image.shape[0]}", _AGAIN
-            )
+        image = self._picture(sample.image, cv2.IMREAD_COLOR, self.manifest.input.size_wh)
+        class_map = self._picture(sample.class_map, cv2.IMREAD_GRAYSCALE, self.manifest.output.size_wh)
         unknown = np.setdiff1d(np.unique(class_map), [*range(len(self.manifest.output.classes)), UNKNOWN])
         if unknown.size:
             raise BundleError(f"{self.path}: {sample.class_map} has ids of no class", f"{unknown[:5]}", _AGAIN)
         return image, class_map
 
-    def _picture(self, member: str, mode: int) -> Image:
-        picture = cv2.imdecode(np.frombuffer(self.members[member], np.uint8), mode)
-        if picture is None:
-            raise BundleError(f"{self.path}: {member} is no picture", f"{len(self.members[member])} bytes", _AGAIN)
+    def _picture(self, member: str, mode: int, size_wh: tuple[int, int]) -> Image:
+        content = self.members[member]
+        said_wh = _png_size_wh(content)
+        if said_wh not in (None, size_wh):  # before anything is allocated for it
+            raise BundleError(f"{self.path}: {member} has the wrong size", f"{said_wh}", _AGAIN)
+        try:
+            picture = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if said_wh else None
+        except cv2.error:
+            picture = None
+        if picture is None or picture.shape[:2] != size_wh[::-1]:
+            raise BundleError(f"{self.path}: {member} is no picture", f"{len(content)} bytes", _AGAIN)
         return picture.astype(np.uint8, copy=False)
+
+
+def _png_size_wh(content: bytes) -> tuple[int, int] | None:
+    """Width and height that a PNG says of itself (ISO/IEC 15948, 11.2.2); None where it is none."""
+    if not content.startswith(b"\x89PNG\r\n\x1a\n") or content[12:16] != b"IHDR":
+        return None
+    width, height = struct.unpack(">II", content[16:24].ljust(8, b"\x00"))
+    return width, height
 
 
 _AGAIN = "Export the bundle again."

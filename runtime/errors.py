@@ -20,6 +20,9 @@ VidsegError                                                  1  fault while runn
 
 from __future__ import annotations
 
+MAX_CHARACTERS = 1000
+"""Of a message: a path or a value that somebody made long on purpose fills no log."""
+
 
 class VidsegError(Exception):
     """Base of all. The message is one line: what is wrong, what was got, what to do.
@@ -35,7 +38,8 @@ class VidsegError(Exception):
     def __init__(self, what: str, got: str = "", do: str = "") -> None:
         line = what + (f": got {got}" if got else "") + "." + (f" {do}" if do else "")
         printable = "".join(character if character.isprintable() else " " for character in line)
-        super().__init__(" ".join(printable.split()))
+        line = " ".join(printable.split())
+        super().__init__(line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 1]}…")
 
 
 class UsageError(VidsegError, ValueError):

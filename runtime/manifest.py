@@ -18,9 +18,15 @@ from vidseg.runtime.yaml_reading import read_yaml
 FORMAT = 3
 """The format that is written. FORMAT and FORMAT - 1 are read."""
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-MemberPath = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""What a terminal obeys, and what breaks lines or turns text around."""
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=rf"^[^{UNPRINTABLE}]+\Z")]
+MemberPath = Annotated[
+    str, msgspec.Meta(max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\Z")
+]
 Size = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 Level = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -109,7 +115,7 @@ class VariantSpec(_Strict, frozen=True):
     file: MemberPath
     precision: Literal["fp32", "fp16", "int8"]
     targets: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
-    accuracy: dict[str, AccuracySpec]
+    accuracy: dict[Name, AccuracySpec]
     upsampling: UpsamplingSpec | None = None
 
 
@@ -127,7 +133,7 @@ class ProvenanceSpec(_Strict, frozen=True):
     model_sha256: Sha256
     frames_source: Name
     frames_sha256: Sha256
-    tools: dict[str, str]
+    tools: dict[Name, Name]
 
 
 class Manifest(_Strict, frozen=True):
@@ -176,7 +182,9 @@ def parse_manifest(text: str | bytes, origin: str) -> Manifest:
     try:
         manifest = msgspec.convert(document, Manifest)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise BundleError(f"{origin}: manifest.yaml does not fit", str(error), "Export the bundle again.") from error
+        raise BundleError(
+            f"{origin}: manifest.yaml does not fit", f"{error!s:.300}", "Export the bundle again."
+        ) from error
     _check_references(manifest, origin)
     return manifest
 
@@ -192,4 +200,4 @@ def _check_references(manifest: Manifest, origin: str) -> None:
         )
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
-        raise BundleError(f"{origin}: manifest.yaml has two variants of one name", f"{names}", "Rename one.")
+        raise BundleError(f"{origin}: manifest.yaml has two variants of one name", f"{names}"[:200], "Rename one.")

@@ -91,6 +91,24 @@ def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
         open_bundle(_zip_with(tmp_path / "x.vidseg", (name, b"")))
 
 
+def test_what_is_packed_in_another_way_is_refused(tmp_path: Path) -> None:
+    """A header of LZMA may ask for gigabytes before the first byte comes out."""
+    with zipfile.ZipFile(tmp_path / "x.vidseg", "w", zipfile.ZIP_LZMA) as made:
+        made.writestr("a", b"1")
+    with pytest.raises(BundleError, match="packed in another way"):
+        open_bundle(tmp_path / "x.vidseg")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR" + b"\x00\x00\x7f\xff" * 2]
+)
+def test_a_sample_that_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+    manifest, members = tiny_parts()
+    write_bundle(tmp_path / "x.vidseg", manifest, members | {"samples/0.png": content})
+    with pytest.raises(BundleError, match=r"samples/0\.png"):
+        list(open_bundle(tmp_path / "x.vidseg").samples())
+
+
 def test_links_are_refused(tmp_path: Path) -> None:
     info = zipfile.ZipInfo("link")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16

@@ -9,12 +9,12 @@ import msgspec
 from vidseg.runtime.engines.tensorrt.device import DeviceFacts
 from vidseg.runtime.engines.tensorrt.library import Library
 from vidseg.runtime.engines.tensorrt.settings import BuildSettings
-from vidseg.runtime.manifest import Sha256
+from vidseg.runtime.manifest import UNPRINTABLE, Sha256
 
 AMPERE = (8, 0)
 """The oldest compute capability for which plans are made that other GPUs take."""
 
-Text = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Text = Annotated[str, msgspec.Meta(max_length=200, pattern=rf"^[^{UNPRINTABLE}]*\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
