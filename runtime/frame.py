@@ -89,9 +89,9 @@ class Segmentation:
         return nearest
 
 
-SourceState: TypeAlias = Literal["opening", "silent", "lost", "refused", "paused"]
-"""What a source does that gives no frames: it has not given one yet, it gave some, it has failed, it says no, or it was
-told to wait."""
+SourceState: TypeAlias = Literal["opening", "silent", "lost", "refused", "paused", "removed"]
+"""What a source does that gives no frames: it has not given one yet, it gave some, it has failed, it says no, it was
+told to wait, or it is not one of the run's any more. The last is told once: what is kept of a source can go then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,14 @@ from vidseg.runtime.pipeline.status import status_line
 
 log = logging.getLogger(__name__)
 
+EXTENSION_S = 60
+"""By which the time of a start is extended while no camera gives anything."""
+
 
 class Notifier:
     """Sends what systemd wants to know; does nothing where it did not start this process.
 
-    Its watchdog is fed only while frames progress: a result was handed over since the last time, or no frame was
+    Its watchdog is fed only while frames progress: a result was handed over since the last time, or no good frame was
     captured, because cameras are away and opened again. A process that captures and gives nothing is started anew.
 
     Args:
@@ -46,11 +49,14 @@ class Notifier:
         if not self.is_wanted:
             return
         ledger = statistics.ledger
-        now = (ledger.captured, ledger.resolved)
+        unusable = sum(ledger.dropped.get(cause, 0) for cause in ("bad_frame", "missed"))
+        now = (ledger.captured - unusable, ledger.resolved)
         said = [f"STATUS={status_line(statistics).strip()}"]
         if ledger.resolved and not self._is_ready:
             self._is_ready = True
             said.append("READY=1")
+        if not self._is_ready and now[0] == 0:  # no camera is there: that is no start that hangs
+            said.append(f"EXTEND_TIMEOUT_USEC={EXTENSION_S * 1_000_000}")
         if self._watchdog_s is not None and (now[1] > self._last[1] or now[0] == self._last[0]):
             said.append("WATCHDOG=1")
         self._last = now

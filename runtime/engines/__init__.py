@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,6 @@ class PlacedFrame:
     placement: Placement
 
 
-@runtime_checkable
 class FrameEngine(Engine, Protocol):
     """An engine that lays frames on the model's input itself, where it computes."""
 
@@ -94,6 +93,11 @@ class FrameEngine(Engine, Protocol):
         Raises:
             EngineError: as `enqueue`.
         """
+
+
+def takes_frames(engine: Engine) -> TypeGuard[FrameEngine]:
+    """True for a `FrameEngine`. Asked for each batch, where `isinstance` of a protocol took 28 us."""
+    return hasattr(engine, "enqueue_frames")
 
 
 def predict(engine: Engine, image: Image) -> Prediction:

@@ -10,6 +10,7 @@ from vidseg.runtime.clock import Clock
 from vidseg.runtime.frame import UNKNOWN, Frame, Segmentation
 from vidseg.runtime.pipeline.ledger import Ledger
 from vidseg.runtime.pipeline.statistics import Meters
+from vidseg.runtime.pipeline.watchdog import Watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,14 @@ class Books:
         ledger: where every frame and result is.
         meters: times, rates and ages.
         clock: for all of these.
+        watchdog: who is at what since when.
         deadline_ms: results older than that at a hand-over are late; None for no limit.
     """
 
     ledger: Ledger
     meters: Meters
     clock: Clock
+    watchdog: Watchdog
     deadline_ms: float | None = None
 
     def age_ms(self, frame: Frame) -> float:

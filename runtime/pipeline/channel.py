@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
+GroupOf: TypeAlias = Callable[[T], Hashable | None]
 
 
 class Channel(Generic[T]):
@@ -32,31 +33,38 @@ class Channel(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def put_latest(self, item: T, may_drop: Callable[[T], bool] = lambda _item: True) -> list[T]:
-        """Append at once; returns what had to make room: the oldest items that may go, or the item itself.
+    def put_latest(self, item: T, group_of: GroupOf[T] = lambda _item: 0) -> list[T]:
+        """Append at once; returns what had to make room: the oldest of the group that has most here, or the item.
+
+        The newest of each group stays, also where that are more than `size`: none is pushed out by others for ever
+        (Longest Queue Drop; Suter, Lakshman, Stiliadis, Choudhury 1998).
 
         Args:
             item: what is appended; it may go itself, and does where the queue is closed.
-            may_drop: False for items that have to stay.
+            group_of: of what an item is one; None for items that have to stay, which others may not outnumber.
         """
         with self._changed:
             if self._closed:
                 return [item]
             self._items.append(item)
             self._changed.notify_all()
-            return self._without_surplus(lambda other: other is item or may_drop(other))
+            return self._without_surplus(group_of)
 
-    def put_kept(self, item: T, may_drop: Callable[[T], bool]) -> list[T]:
+    def put_kept(self, item: T, group_of: GroupOf[T]) -> list[T]:
         """Append an item that has to stay: in place of one that may go, or waiting for room; returns what went."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closed or len(self._items) < self._size or any(map(may_drop, self._items))
+                lambda: (
+                    self._closed
+                    or len(self._items) < self._size
+                    or any(group_of(waiting) is not None for waiting in self._items)
+                )
             )
             if self._closed:
                 return [item]
             self._items.append(item)
             self._changed.notify_all()
-            return self._without_surplus(may_drop)
+            return self._without_surplus(group_of)
 
     @property
     def spare(self) -> int:
@@ -64,11 +72,18 @@ class Channel(Generic[T]):
         with self._changed:
             return sys.maxsize if self._closed else self._size - len(self._items)
 
-    def _without_surplus(self, may_drop: Callable[[T], bool]) -> list[T]:
-        surplus = max(len(self._items) - self._size, 0)
-        places = [place for place, item in enumerate(self._items) if may_drop(item)][:surplus]
-        given_up = [self._items[place] for place in places]
-        for place in reversed(places):
+    def _without_surplus(self, group_of: GroupOf[T]) -> list[T]:
+        given_up: list[T] = []
+        while len(self._items) > self._size:
+            groups = [group_of(item) for item in self._items]
+            counts = Counter(group for group in groups if group is not None)
+            if not counts:
+                break
+            ((group, count),) = counts.most_common(1)  # the first that is here, of those that have as many
+            if count == 1 and None not in groups:
+                break
+            place = groups.index(group)
+            given_up.append(self._items[place])
             del self._items[place]
         return given_up
 

@@ -10,6 +10,7 @@ from vidseg.runtime.overlay import Overlay, OverlayStyle
 from vidseg.runtime.pipeline.pipeline import Pipeline
 from vidseg.runtime.pipeline.statistics import Statistics
 from vidseg.runtime.pipeline.status import hud_lines
+from vidseg.runtime.sinks import Sink
 
 HUD_INTERVAL_NS = 250_000_000
 
@@ -55,9 +56,14 @@ class PictureDrawer:
 class PipelineControls:
     """A pipeline as a page sees it; see `Controlled`."""
 
-    def __init__(self, pipeline: Pipeline, drawer: PictureDrawer) -> None:
+    def __init__(self, pipeline: Pipeline, drawer: PictureDrawer, sinks: Sequence[Sink]) -> None:
         self._pipeline = pipeline
         self._drawer = drawer
+        self._sinks = sinks
+
+    def sinks(self) -> Sequence[Sink]:
+        """All of the pipeline's sinks."""
+        return self._sinks
 
     def statistics(self) -> Statistics:
         """See `Pipeline.statistics`."""

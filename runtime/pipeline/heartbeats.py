@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from vidseg.runtime.clock import Clock
 from vidseg.runtime.frame import SourceState, SourceStatus
@@ -16,9 +16,18 @@ class Heartbeats:
         sources: names of the live ones; recorded ones wait for us, not we for them.
         interval_ms: how long a source may be silent before it is told, and how often it is told again.
         clock: for the times.
+        has_in_flight: whether results of a source may still come.
     """
 
-    def __init__(self, sources: Iterable[str], interval_ms: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        sources: Iterable[str],
+        interval_ms: float,
+        clock: Clock,
+        has_in_flight: Callable[[str], bool] = lambda _source: False,
+    ) -> None:
+        self._has_in_flight = has_in_flight
+        self._removed: set[str] = set()
         self._interval_ns = round(interval_ms * 1e6)
         self._clock = clock
         self._lock = threading.Lock()
@@ -28,15 +37,16 @@ class Heartbeats:
 
     @property
     def interval_s(self) -> float | None:
-        """How often `due` has to be asked; None where there is no live source."""
+        """How often `due` has to be asked; None where there is nothing to tell."""
         with self._lock:
-            return self._interval_ns / 1e9 if self._states else None
+            return self._interval_ns / 1e9 if self._states or self._removed else None
 
     def add(self, source: str) -> None:
         """One more live source."""
         with self._lock:
             self._states[source] = ("opening", self._clock.now_ns())
             self._told_ns[source] = self._clock.now_ns()
+            self._removed.discard(source)
 
     def paused(self, source: str) -> None:
         """A source is closed until it is wanted again."""
@@ -75,15 +85,18 @@ class Heartbeats:
                 del self._states[source]
 
     def removed(self, source: str) -> None:
-        """A source is not to be heard of any more."""
+        """A source is not to be heard of any more, but for that, behind the last of its results."""
         with self._lock:
             self._states.pop(source, None)
+            self._removed.add(source)
 
     def due(self) -> list[SourceStatus]:
-        """What has to be told now: sources that have been silent for an interval, and were not told for one."""
+        """What has to be told now: sources that were removed, or silent for an interval and not told for one."""
         now_ns = self._clock.now_ns()
-        due = []
         with self._lock:
+            gone = {source for source in self._removed if not self._has_in_flight(source)}
+            self._removed -= gone
+            due = [SourceStatus(source, "removed", now_ns) for source in sorted(gone)]
             for source, (state, since_ns) in self._states.items():
                 if now_ns - max(since_ns, self._told_ns[source]) >= self._interval_ns:
                     self._told_ns[source] = now_ns

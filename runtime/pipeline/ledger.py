@@ -83,6 +83,11 @@ class Ledger:
             self._captured += count
             self._dropped["missed"] += count
 
+    def has_in_flight(self, source: str) -> bool:
+        """True while a frame of a source is neither resolved nor dropped."""
+        with self._lock:
+            return any(key[0] == source for key in self._in_flight)
+
     def drop(self, frame: Frame, cause: DropCause) -> None:
         """A frame in flight is given up."""
         with self._lock:

@@ -136,7 +136,7 @@ def _pipeline(
     )
     for sink in sinks:
         if isinstance(sink, ControllingSink):
-            sink.attach(PipelineControls(pipeline, drawer))
+            sink.attach(PipelineControls(pipeline, drawer, sinks))
     return pipeline
 
 
@@ -166,7 +166,11 @@ def _several(items: Any) -> Sequence[Any]:
 
 
 def _paths(names: Sequence[object]) -> list[Path]:
-    return [Path(name) for name in names if isinstance(name, str | Path) and "://" not in str(name)]
+    return [Path(name) for name in names if isinstance(name, str | Path) and not _is_uri(str(name))]
+
+
+def _is_uri(name: str) -> bool:
+    return "://" in name or name.startswith("gst:")
 
 
 def _refuse_overwriting(read: Sequence[Path], written: Sequence[Path]) -> None:

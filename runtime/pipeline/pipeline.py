@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from time import monotonic
 from types import TracebackType
 from typing import Literal, TypeAlias
@@ -81,10 +82,10 @@ class Pipeline:
     ) -> None:
         check_parts(sources, sinks, has_draw=draw is not None)
         options, clock = options or PipelineOptions(), clock or SystemClock()
-        self._books = Books(Ledger(), Meters(clock), clock, options.deadline_ms)
-        live = [source.name for source in sources if source.live]
-        self._heartbeats = Heartbeats(live, options.heartbeat_ms, clock)
         self._watchdog = Watchdog(options.hang_s, clock)
+        self._books = Books(Ledger(), Meters(clock), clock, self._watchdog, options.deadline_ms)
+        live = [source.name for source in sources if source.live]
+        self._heartbeats = Heartbeats(live, options.heartbeat_ms, clock, self._books.ledger.has_in_flight)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._aborted = threading.Event()
         self._finished = threading.Event()
@@ -100,7 +101,7 @@ class Pipeline:
         self._admission = Admission(recorded if live else (), self._ports)
         self._intake = Intake(policies, self._admission.may_take)
         self._admission.on_done = self._intake.wake
-        self._inferred: Channel[Inferred] = Channel(2)
+        self._inferred: Channel[Sequence[Inferred]] = Channel(1)
         self._sink_ports = [self._port_for(sink) for sink in sinks]
         self._results: Port | None = None
         self._sources = SourceSet(sources, self._intake, self._books, self._heartbeats, options=options)
@@ -117,7 +118,6 @@ class Pipeline:
             admission=self._admission,
             fit=options.fit,
             view_of=self._sources.view,
-            watchdog=self._watchdog,
             aborted=self._aborted,
         )
         self._threads: dict[str, threading.Thread] = {}
@@ -129,7 +129,8 @@ class Pipeline:
 
     def statistics(self) -> Statistics:
         """Rates, ages, stage times and the books at this instant; callable from any thread."""
-        return self._books.meters.statistics(self._books.ledger.snapshot())
+        detached = tuple(port.name for port in self._sink_ports if not port.attached)
+        return self._books.meters.statistics(self._books.ledger.snapshot(), self._watchdog.hanging, detached)
 
     def start(self) -> None:
         """Start the threads. `run()` and iteration do it by themselves.
@@ -295,8 +296,9 @@ class Pipeline:
     def _end(self, name: str, alive: set[str]) -> None:
         """A thread is done; of a source that was removed, nothing is left."""
         alive.discard(name)
-        if name.startswith(_SOURCE) and self._sources.ended(name.removeprefix(_SOURCE)):
-            self._threads.pop(name, None)
+        with self._state_lock:  # one of the same name may be added at once
+            if name.startswith(_SOURCE) and self._sources.ended(name.removeprefix(_SOURCE)):
+                self._threads.pop(name, None)
 
     def _guarded(self, name: str, work: Callable[[], None]) -> None:
         try:
@@ -383,7 +385,7 @@ class Pipeline:
         self._cancel_opening()
         for frame in self._intake.abort():
             self._books.ledger.drop(frame, "stopped")
-        for inferred in self._inferred.abort():
+        for inferred in chain.from_iterable(self._inferred.abort()):
             self._books.ledger.drop(inferred.frame, "stopped")
         for port in (*self._sink_ports, *((self._results,) if self._results else ())):
             port.abort()

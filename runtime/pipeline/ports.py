@@ -23,7 +23,6 @@ class Port:
 
     def __init__(self, name: str, queue_size: int, books: Books) -> None:
         self.name = name
-        self.wants_picture = False
         self.on_room: Callable[[], None] = lambda: None
         self._books = books
         self._ledger = ledger = books.ledger
@@ -31,10 +30,15 @@ class Port:
         ledger.open_sink(name)
 
     def offer(self, segmentation: Segmentation, picture: Image | None, *, wait: bool) -> None:
-        """Queue a result: wait for room, or push the oldest one of a live source out. A closed port drops it."""
+        """Queue a result: wait for room, or push one of a live source out, see `Channel`. A closed port drops it."""
         self._ledger.offer(self.name)
         put = self._channel.put_kept if wait else self._channel.put_latest
-        self._drop(put((segmentation, picture, wait), _may_drop))
+        self._drop(put((segmentation, picture, wait), _group_of))
+
+    @property
+    def wants_picture(self) -> bool:
+        """True where what is offered next needs its picture."""
+        return False
 
     @property
     def spare(self) -> int:
@@ -82,8 +86,11 @@ class Port:
         return stamped
 
 
-def _may_drop(item: Item) -> bool:
-    return isinstance(item, SourceStatus) or not item[2]
+def _group_of(item: Item) -> str | tuple[str] | None:
+    """The source, so that none takes another's place; words about a source are apart. None for what has to stay."""
+    if isinstance(item, SourceStatus):
+        return None if item.state == "removed" else (item.source,)
+    return None if item[2] else item[0].frame.source
 
 
 class SinkPort(Port):
@@ -108,7 +115,11 @@ class SinkPort(Port):
         self.attached = True
         self._on_failure = on_failure
         self._on_stop_request = on_stop_request
-        self.wants_picture = sink.wants_picture
+
+    @property
+    def wants_picture(self) -> bool:
+        """True while the sink wants one; a sink may change its mind."""
+        return self.attached and self.sink.wants_picture
 
     def __call__(self) -> None:
         """Deliver until the port is closed and empty, then close the sink."""
@@ -135,8 +146,11 @@ class SinkPort(Port):
         return True
 
     def notify(self, status: SourceStatus) -> None:
-        """Tell the sink of a silent source, where no result waits before it."""
-        self._channel.put_if_room(status)
+        """Tell the sink of a silent source, where there is room; of a removed one in any case."""
+        if status.state == "removed":
+            self._drop(self._channel.put_latest(status, _group_of))
+        else:
+            self._channel.put_if_room(status)
 
     def pump(self) -> None:
         """Let a window handle its events."""
@@ -151,7 +165,8 @@ class SinkPort(Port):
     def _call(self, method: Callable[..., None], *arguments: object) -> bool:
         """Call the sink; False where it failed and was detached."""
         try:
-            method(*arguments)
+            with self._books.watchdog.working(f"sink {self.name}"):
+                method(*arguments)
         except StopRequested:
             self._on_stop_request()
         except Exception as error:  # noqa: BLE001 - any error of a sink detaches it and is reported
@@ -163,7 +178,6 @@ class SinkPort(Port):
         self.abort()
         if self.attached:
             self.attached = False
-            self.wants_picture = False
             self._on_failure(self, error)
         elif not isinstance(error, VidsegError):
             log.error("%s failed again while it was closed: %s", self.name, error)

@@ -9,7 +9,7 @@ from vidseg.runtime.errors import SourceError, SourceRefusedError
 
 Retry: TypeAlias = Literal["always", "once_seen", "never"]
 """Whether a live source that cannot be opened, or is lost, is tried again: always; only after it has given a frame, so
-that a wrong name is an error; or never, because nothing goes without it."""
+that a wrong name is an error, unless there are other live sources; or never, because nothing goes without it."""
 
 PROBE_S = 1.0
 """Between two tries at a source that is away: a camera that comes back is seen within two seconds."""

@@ -15,6 +15,7 @@ from vidseg.runtime.pipeline.retry import Retry
 from vidseg.runtime.pipeline.source_control import SourceControl
 from vidseg.runtime.pipeline.source_worker import SourceWorker
 from vidseg.runtime.sources import Source
+from vidseg.runtime.sources.opening import source_from_uri
 from vidseg.runtime.view import WHOLE, View
 
 
@@ -94,6 +95,9 @@ class SourceSet:
     def worker(self, name: str) -> SourceWorker:
         """What its thread does."""
         retry: Retry = "never" if name in self._options.required else self._options.retry
+        several = sum(source.live for source in self._sources.values()) > 1
+        if retry == "once_seen" and several:  # the others go on, and nobody starts them anew for this one
+            retry = "always"
         self._workers[name] = SourceWorker(
             self._sources[name], self._intake, self._books, self._heartbeats, self._controls[name],
             retry=retry, first_epoch=self._next_epochs.get(name, 0),
@@ -104,16 +108,18 @@ class SourceSet:
         """What of a source's pictures counts."""
         return self._views.get(name, WHOLE)
 
-    def add(self, source: Source, view: View = WHOLE) -> None:
+    def add(self, source: Source | str, view: View = WHOLE) -> None:
         """Read one more live source from now on.
 
         Args:
-            source: its name is not one of those that are here.
+            source: or its URI, as `vidseg run --source` takes it; its name is not one of those that are here.
             view: what of its pictures counts.
 
         Raises:
-            UsageError: it is recorded, there is one of its name, or the pipeline does not run.
+            UsageError: it is recorded, there is one of its name, the URI is not understood, or the pipeline does not
+                run.
         """
+        source = source_from_uri(source) if isinstance(source, str) else source
         if not source.live:
             raise UsageError(
                 f"{source.name}: a recorded source has to be there from the start", "", "Start a run of it."

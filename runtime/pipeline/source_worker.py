@@ -11,11 +11,19 @@ from vidseg.runtime.frame import Frame
 from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
 from vidseg.runtime.pipeline.intake import Intake
+from vidseg.runtime.pipeline.log_budget import LogBudget
 from vidseg.runtime.pipeline.retry import Backoff, Retry
 from vidseg.runtime.pipeline.source_control import SourceControl
 from vidseg.runtime.sources import Source
 
 log = logging.getLogger(__name__)
+
+LINES_AT_ONCE = 8
+LINE_INTERVAL_S = 60.0
+"""What the log says of a source that comes and goes."""
+
+DAMAGE_INTERVAL_S = 30.0
+"""Between two lines about damaged frames of a source."""
 
 
 class SourceWorker:
@@ -54,6 +62,8 @@ class SourceWorker:
         self._backoff = Backoff()
         self._first_epoch = self.next_epoch = first_epoch
         self._good = self._bad = 0
+        self._comings = LogBudget(log, source.name, books.clock, at_once=LINES_AT_ONCE, interval_s=LINE_INTERVAL_S)
+        self._damage = LogBudget(log, source.name, books.clock, at_once=1, interval_s=DAMAGE_INTERVAL_S)
         self._expected = (0, 0)
         self._lost: tuple[str, int] | None = None
 
@@ -77,6 +87,8 @@ class SourceWorker:
             try:
                 self._source.close()
             finally:
+                self._damage.close()
+                self._comings.close()
                 self._heartbeats.ended(self._source.name)
                 self._intake.finish(self._source.name)
 
@@ -112,7 +124,7 @@ class SourceWorker:
         text = str(error)
         if self._lost is None or self._lost[0] != text:
             often = "less and less often" if refused else "every second"
-            log.warning("%s It is tried again, %s.", text, often)
+            self._comings.warn(f"{text} It is tried again, {often}.")
         now_ns = self._books.clock.now_ns()
         self._lost = (text, self._lost[1] if self._lost else now_ns)
         self._books.clock.sleep_until(now_ns + round(wait_s * 1e9), self._control.halt)
@@ -126,15 +138,12 @@ class SourceWorker:
     def _read_one(self) -> bool:
         ledger = self._books.ledger
         try:
-            started_ns = self._books.clock.now_ns()
-            frame = self._source.read()
-            if not self._source.live:  # a live one mostly waits for its camera
-                self._books.meters.record_stage("read", self._books.clock.now_ns() - started_ns)
+            frame = self._read()
         except FrameError as error:
-            self._bad += 1
             self._expected = (self._expected[0], self._expected[1] + 1)
             ledger.capture_bad()
-            log.warning("%s", error)
+            self._bad += 1
+            self._damage.warn(str(error))
             return True
         if frame is None:
             return False
@@ -150,10 +159,18 @@ class SourceWorker:
             ledger.drop(given_up, "stopped" if given_up is frame else "replaced")
         return True
 
+    def _read(self) -> Frame | None:
+        if self._source.live:  # it mostly waits for its camera, and knows for how long
+            self._intake.rest(self._source.name)
+            return self._source.read()
+        books = self._books
+        with books.watchdog.working(f"source {self._source.name}"), books.meters.timed("read"):
+            return self._source.read()
+
     def _is_there(self) -> None:
         self._good += 1
         self._backoff.works()
         if self._lost is not None:
             away_s = (self._books.clock.now_ns() - self._lost[1]) / 1e9
-            log.warning("%s is back after %.1f s", self._source.name, away_s)
+            self._comings.warn(f"{self._source.name} is back after {away_s:.1f} s.")
             self._lost = None

@@ -19,6 +19,9 @@ from vidseg.runtime.pipeline.ledger import LedgerSnapshot
 WINDOW = 512
 """Recent values over which rates, ages and times are taken."""
 
+RECENT_NS = 10_000_000_000
+"""Results that are older count for no rate and no age: a run that gives nothing any more has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -26,12 +29,14 @@ class Statistics:
 
     Attributes:
         elapsed_s: since the start.
-        fps: results a second over the recent window, (n-1)/(last-first); 0.0 with fewer than two.
+        fps: results a second over the recent window, (n-1)/(last-first); 0.0 with fewer than two in the last 10 s.
         mean_fps: the same over the whole run.
         late: hand-overs of results that were older than the deadline.
-        age_p50_ms, age_p99_ms: from capture to hand-over, over the recent window; NaN before the first result.
+        age_p50_ms, age_p99_ms: from capture to hand-over, over the recent window; NaN where the last 10 s had none.
         stage_ms: median time of each stage over its recent window, by stage; for sinks `sink NAME`.
         ledger: the books.
+        hanging: stages that have been at one piece of work for too long.
+        detached: sinks that have failed and get nothing any more.
     """
 
     elapsed_s: float
@@ -42,6 +47,8 @@ class Statistics:
     age_p99_ms: float
     stage_ms: dict[str, float]
     ledger: LedgerSnapshot
+    hanging: tuple[str, ...] = ()
+    detached: tuple[str, ...] = ()
 
 
 Report: TypeAlias = Callable[[Statistics], None]
@@ -88,22 +95,29 @@ class Meters:
         with self._lock:
             self._late += 1
 
-    def statistics(self, ledger: LedgerSnapshot) -> Statistics:
-        """Everything measured so far, beside the books."""
+    def statistics(
+        self, ledger: LedgerSnapshot, hanging: tuple[str, ...] = (), detached: tuple[str, ...] = ()
+    ) -> Statistics:
+        """Everything measured so far, beside the books and what hangs or has failed."""
         with self._lock:
-            times, ages = list(self._result_ns), list(self._ages_ms)
+            now_ns = self._clock.now_ns()
+            recent = [n for n, time_ns in enumerate(self._result_ns) if now_ns - time_ns <= RECENT_NS]
+            times, ages = [self._result_ns[n] for n in recent], [self._ages_ms[n] for n in recent]
+            last_ns = self._result_ns[-1] if self._result_ns else 0
             stages = {stage: list(values) for stage, values in self._stages_ns.items()}
             results, first_ns, late = self._results, self._first_ns, self._late
         p50, p99 = np.percentile(ages, (50, 99)) if ages else (np.nan, np.nan)
         return Statistics(
-            elapsed_s=(self._clock.now_ns() - self._started_ns) / 1e9,
+            elapsed_s=(now_ns - self._started_ns) / 1e9,
             fps=rate(len(times), times[0], times[-1]) if times else 0.0,
-            mean_fps=rate(results, first_ns, times[-1]) if times else 0.0,
+            mean_fps=rate(results, first_ns, last_ns),
             late=late,
             age_p50_ms=float(p50),
             age_p99_ms=float(p99),
             stage_ms={stage: float(np.median(values)) / 1e6 for stage, values in sorted(stages.items())},
             ledger=ledger,
+            hanging=hanging,
+            detached=detached,
         )
 
 

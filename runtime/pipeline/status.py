@@ -22,6 +22,10 @@ def status_line(statistics: Statistics) -> str:
     if late:
         drops.append(f"{late} at sinks")
     parts.append("dropped " + (", ".join(drops) or "none"))
+    if statistics.hanging:
+        parts.append(f"{', '.join(statistics.hanging)} hangs")
+    if statistics.detached:
+        parts.append(f"{', '.join(statistics.detached)} failed")
     if statistics.late:
         parts.append(f"{statistics.late} late")
     if statistics.stage_ms:
@@ -45,6 +49,8 @@ def status_document(statistics: Statistics, *, final: bool) -> dict[str, Any]:
         "elapsed_s": round(statistics.elapsed_s, 3),
         "fps": round(statistics.mean_fps if final else statistics.fps, 3),
         "late": statistics.late,
+        "hanging": list(statistics.hanging),
+        "detached": list(statistics.detached),
         "age_p50_ms": _number(statistics.age_p50_ms),
         "age_p99_ms": _number(statistics.age_p99_ms),
         "stage_ms": {stage: round(time_ms, 3) for stage, time_ms in statistics.stage_ms.items()},

@@ -7,11 +7,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
 from vidseg.runtime.decoding import Decoder, Outputs, Prediction
-from vidseg.runtime.engines import Engine, FrameEngine, PlacedFrame, Ticket
+from vidseg.runtime.engines import Engine, PlacedFrame, Ticket, takes_frames
 from vidseg.runtime.errors import DeviceError, EngineError, OpeningCancelledError
 from vidseg.runtime.frame import Frame, Image, Segmentation
 from vidseg.runtime.geometry import Fit, Placement, placement_of
@@ -21,7 +22,6 @@ from vidseg.runtime.pipeline.channel import Channel
 from vidseg.runtime.pipeline.intake import Intake
 from vidseg.runtime.pipeline.ledger import DropCause
 from vidseg.runtime.pipeline.ports import Port
-from vidseg.runtime.pipeline.watchdog import Watchdog
 from vidseg.runtime.segmenter import segmentation_of
 from vidseg.runtime.view import View
 
@@ -59,13 +59,12 @@ class InferWorker:
         self,
         open_engine: Callable[[], Engine],
         intake: Intake,
-        outbox: Channel[Inferred],
+        outbox: Channel[Sequence[Inferred]],
         books: Books,
         *,
         admission: Admission,
         fit: Fit,
         view_of: Callable[[str], View],
-        watchdog: Watchdog,
         aborted: threading.Event,
     ) -> None:
         self._open_engine = open_engine
@@ -75,7 +74,6 @@ class InferWorker:
         self._admission = admission
         self._fit = fit
         self._view_of = view_of
-        self._watchdog = watchdog
         self._aborted = aborted
         self._pending: deque[_Work] = deque()
         self._engine: Engine | None = None
@@ -138,7 +136,7 @@ class InferWorker:
         self._pending.append(work)
         work.started_ns = self._books.clock.now_ns()
         try:
-            with self._watchdog.working():
+            with self._books.watchdog.working("infer"):
                 work.ticket = work.start(engine)
         except DeviceError:
             raise
@@ -152,7 +150,7 @@ class InferWorker:
         placements = [placement_of((image.shape[1], image.shape[0]), (width, height), self._fit) for image in images]
         live = any(self._intake.policy(frame.source).when_full == "drop_oldest" for frame in frames)
         work = _Work(frames, views, images, placements, live)
-        if not isinstance(engine, FrameEngine):
+        if not takes_frames(engine):
             with self._books.meters.timed("fit"):
                 work.fit()
         return work
@@ -166,17 +164,21 @@ class InferWorker:
             raise
         self._books.meters.record_stage("infer", self._books.clock.now_ns() - work.started_ns)
         assert self._engine is not None
-        for number, frame in enumerate(work.frames):
-            own = {name: values[number] for name, values in outputs.items()}
-            inferred = Inferred(frame, work.views[number], work.placements[number], own, self._engine.decode)
-            if self._aborted.is_set() or not self._outbox.put(inferred):
-                self._books.ledger.drop(frame, "stopped")
+        decode = self._engine.decode
+        batch = [
+            Inferred(frame, view, placement, {name: values[number] for name, values in outputs.items()}, decode)
+            for number, (frame, view, placement) in enumerate(
+                zip(work.frames, work.views, work.placements, strict=True)
+            )
+        ]
+        if self._aborted.is_set() or not self._outbox.put(batch):
+            self._drop(work.frames, "stopped")
 
     def _outputs_of(self, work: _Work) -> Outputs:
         try:
             if work.ticket is None:
                 raise work.error or EngineError("the batch was never started")
-            with self._watchdog.working():
+            with self._books.watchdog.working("infer"):
                 return work.ticket.result()
         except DeviceError:
             raise
@@ -184,7 +186,7 @@ class InferWorker:
             log.warning("inference failed, trying once more: %s", first)
         assert self._engine is not None
         try:
-            with self._watchdog.working():
+            with self._books.watchdog.working("infer"):
                 return work.start(self._engine).result()
         except DeviceError:
             raise
@@ -199,7 +201,7 @@ class InferWorker:
             self._engine = self._open_engine()
         except OpeningCancelledError as cancelled:  # the run ends, and not for nothing
             raise fault from cancelled
-        with self._watchdog.working():
+        with self._books.watchdog.working("infer"):
             return work.start(self._engine).result()
 
 
@@ -231,7 +233,7 @@ class _Work:
         return _Done([self._start(engine, piece).result() for piece in pieces])
 
     def _start(self, engine: Engine, piece: slice) -> Ticket:
-        if isinstance(engine, FrameEngine):
+        if takes_frames(engine):
             pairs = zip(self.images[piece], self.placements[piece], strict=True)
             return engine.enqueue_frames([PlacedFrame(image, placement) for image, placement in pairs])
         if not self.fitted:
@@ -257,7 +259,7 @@ class RenderWorker:
 
     def __init__(
         self,
-        inbox: Channel[Inferred],
+        inbox: Channel[Sequence[Inferred]],
         ports: Sequence[Port],
         books: Books,
         *,
@@ -274,11 +276,14 @@ class RenderWorker:
 
     def __call__(self) -> None:
         """Run until the inbox is closed and empty."""
+        left: deque[Inferred] = deque()
         try:
-            while (inferred := self._inbox.get()) is not None:
-                self._hand_over(inferred)
+            while (batch := self._inbox.get()) is not None:
+                left.extend(batch)
+                while left:
+                    self._hand_over(left.popleft())
         finally:
-            for inferred in self._inbox.abort():
+            for inferred in (*left, *chain.from_iterable(self._inbox.abort())):
                 self._books.ledger.drop(inferred.frame, "stopped")
             for port in self._ports:
                 port.finish()
@@ -286,10 +291,11 @@ class RenderWorker:
     def _hand_over(self, inferred: Inferred) -> None:
         frame, ledger = inferred.frame, self._books.ledger
         try:
-            with self._books.meters.timed("decode"):
-                prediction = inferred.decode(inferred.outputs)
-            segmentation = self._segmentation(inferred, prediction)
-            picture = self._picture(self._books.stamped(segmentation))
+            with self._books.watchdog.working("render"):
+                with self._books.meters.timed("decode"):
+                    prediction = inferred.decode(inferred.outputs)
+                segmentation = self._segmentation(inferred, prediction)
+                picture = self._picture(self._books.stamped(segmentation))
         except BaseException:
             ledger.drop(frame, "failed")
             raise

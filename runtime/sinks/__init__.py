@@ -24,12 +24,16 @@ class Sink(Protocol):
 
     @property
     def wants_picture(self) -> bool:
-        """True where `write` needs the drawn picture."""
+        """True where `write` needs the drawn picture. Asked for each result; where it changes, one may come without."""
         return False
 
     @property
     def queue_size(self) -> int:
-        """How many results may wait before a live one pushes the oldest out; a recorded one waits."""
+        """How many results may wait before a live one pushes an older one out; a recorded one waits.
+
+        Of several live sources it is the one with most results here that loses its oldest; the newest of each may wait,
+        also where that are more.
+        """
         return 4
 
     @property

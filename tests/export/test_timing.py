@@ -191,7 +191,7 @@ def test_families_that_gain_only_together_stay() -> None:
 
 
 def test_nothing_stays_where_nothing_gains() -> None:
-    kept, useless = without_useless(GROUPS, opener_of(5, dict.fromkeys((one.name for one in GROUPS), -1.5)), IMAGE)
+    kept, useless = without_useless(GROUPS, opener_of(10, dict.fromkeys((one.name for one in GROUPS), -4.0)), IMAGE)
     assert kept == []
     assert len(useless) == 4
 

@@ -44,9 +44,19 @@ def test_it_is_ready_with_the_first_result_and_its_watchdog_is_fed_while_frames_
         assert lines[0].startswith("STATUS=")
         said.append([line for line in lines if not line.startswith("STATUS=")])
     fed = ["WATCHDOG=1"]
-    assert said == [fed, [], ["READY=1", *fed], [], [], fed, fed]
+    away = "EXTEND_TIMEOUT_USEC=60000000"  # a start that waits for a camera is none that hangs
+    assert said == [[away, *fed], [], ["READY=1", *fed], [], [], fed, fed]
     notifier.stopping()
     assert listener.recv(4096) == b"STOPPING=1"
+
+
+def test_one_camera_with_damaged_frames_does_not_starve_the_watchdog_of_all(systemd: tuple[socket.socket, str]) -> None:
+    listener, name = systemd
+    notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000"})
+    for bad in (0, 10, 20):
+        damaged = LedgerSnapshot(5 + bad, 5, 0, {"bad_frame": bad})
+        notifier.report(replace(STATISTICS, ledger=damaged))
+        assert "WATCHDOG=1" in listener.recv(4096).decode()
 
 
 def test_without_systemd_or_with_one_that_is_gone_nothing_happens() -> None:

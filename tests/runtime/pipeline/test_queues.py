@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import monotonic
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fakes import picture_of
 from vidseg.runtime.frame import Frame
 from vidseg.runtime.pipeline.channel import Channel
-from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, Intake, every_frame
+from vidseg.runtime.pipeline.intake import LATEST, LOSSLESS, REST_S, Intake, every_frame
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -40,6 +41,35 @@ def test_put_latest_keeps_the_newest_in_order(size: int, steps: list[str]) -> No
         elif model:
             assert channel.get() == model.pop(0)
     assert channel.abort() == model
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40))
+def test_no_source_is_pushed_out_by_others(size: int, steps: list[tuple[str, bool]]) -> None:
+    """A camera whose results come first in each batch would never be seen on a page that is slow."""
+    channel: Channel[tuple[str, int]] = Channel(size)
+    waiting: list[tuple[str, int]] = []
+    for number, (source, is_put) in enumerate(steps):
+        if is_put:
+            given_up = channel.put_latest((source, number), lambda item: item[0])
+            waiting = [item for item in [*waiting, (source, number)] if item not in given_up]
+            assert (source, number) in waiting
+            assert len(waiting) <= max(size, len({name for name, _ in waiting}))
+            for name, old in given_up:
+                assert any(other == name and newer > old for other, newer in waiting)
+        elif waiting:
+            assert channel.get() == waiting.pop(0)
+    assert channel.abort() == waiting
+
+
+def test_what_has_to_stay_is_not_outnumbered() -> None:
+    channel: Channel[tuple[str, bool]] = Channel(2)
+    group = {"kept": None}
+    for name in ("kept", "kept"):
+        assert channel.put((name, True))
+    assert channel.put_latest(("live", False), lambda item: group.get(item[0], item[0])) == [("live", False)]
+    assert channel.get() == ("kept", True)
+    assert channel.put_latest(("live", False), lambda item: group.get(item[0], item[0])) == []
+    assert channel.put_kept(("kept", True), lambda item: group.get(item[0], item[0])) == [("live", False)]
 
 
 def test_a_blocked_put_ends_when_the_channel_closes() -> None:
@@ -91,6 +121,28 @@ def test_a_live_slot_holds_the_newest_frame_only() -> None:
     assert newest is not None
     assert newest.index == 4
     assert intake.take(wait=False) is None
+
+
+def test_a_source_among_others_rests_until_its_frame_is_taken_and_no_longer_than_they_need() -> None:
+    """One alone never rests: it would be late for the next frame."""
+    alone, among = Intake({"a": LATEST}), Intake(dict.fromkeys("abc", LATEST))
+    for intake in (alone, among):
+        intake.put(_frame(0))
+    alone.rest("a")
+    began = monotonic()
+    among.rest("a")
+    assert monotonic() - began >= 2 * REST_S
+    many = Intake({**dict.fromkeys(map(str, range(10_000)), LATEST), "recorded": LOSSLESS})  # each would rest for 20 s
+    began = monotonic()
+    many.put(_frame(0, "recorded"))
+    many.rest("recorded")
+    many.rest("8")  # nothing of it waits
+    many.put(_frame(0, "7"))
+    thread = _in_thread(lambda: many.rest("7"))
+    while (taken := many.take(wait=True)) is not None and taken.source != "7":
+        pass
+    thread.join(10)
+    assert monotonic() - began < 10
 
 
 def test_every_frame_keeps_eight_in_order() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fakes import CollectingSink, VirtualClock, picture_of
+from tests.fakes import CollectingSink, MemorySource, VirtualClock, picture_of
 from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.engines.fake import FakeEngine
-from vidseg.runtime.errors import SourceError, SourceLostError, SourceOpenError, SourceRefusedError
+from vidseg.runtime.errors import FrameError, SourceError, SourceLostError, SourceOpenError, SourceRefusedError
 from vidseg.runtime.frame import Frame, SourceStatus
 from vidseg.runtime.pipeline import Pipeline
 from vidseg.runtime.pipeline.options import PipelineOptions
@@ -96,8 +96,37 @@ def test_a_camera_that_comes_back_is_used_again_and_the_log_says_so_once(caplog:
     assert said == [
         "camera: the stream has frozen. It is tried again, every second.",
         "no route. It is tried again, every second.",
-        "camera is back after 4.0 s",
+        "camera is back after 4.0 s.",
     ]
+
+
+def test_a_damaged_camera_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Ten damaged frames a second, for 65 s."""
+    clock = VirtualClock()
+
+    def pass_time(index: int, stop: threading.Event) -> None:
+        if index % 10 == 0:
+            clock.sleep_until(clock.now_ns() + 1_000_000_000, stop)
+
+    damage = {index: FrameError(f"cam: frame {index} is damaged", "", "It is left out.") for index in range(650)}
+    source = MemorySource(651, faults=dict(damage), gate=pass_time, live=True)
+    pipeline = Pipeline([source], lambda: FakeEngine((16, 12)), clock=clock)
+    pipeline.run()
+    assert pipeline.statistics().ledger.dropped == {"bad_frame": 650}
+    assert [record.getMessage() for record in caplog.records] == [
+        "cam: frame 0 is damaged. It is left out.",
+        "cam: frame 300 is damaged. It is left out. (299 lines were left out before.)",
+        "cam: frame 600 is damaged. It is left out. (299 lines were left out before.)",
+        "memory: 49 more lines like that were left out",
+    ]
+
+
+def test_a_camera_that_comes_and_goes_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Two lines each time, for ever, would be a gigabyte a year."""
+    run(FlakySource(*[2] * 1000), "once_seen")
+    times = [record.getMessage() for record in caplog.records]
+    assert 8 <= len(times) <= 8 + 2 + 1000 / 60
+    assert "lines were left out before" in times[-2]
 
 
 def test_a_camera_that_never_was_there_is_an_error_unless_it_is_to_be_waited_for() -> None:

@@ -14,8 +14,12 @@ from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.errors import SourceLostError, UsageError
 from vidseg.runtime.frame import UNKNOWN, Frame, Segmentation, SourceStatus
 from vidseg.runtime.pipeline import Pipeline, PipelineOptions
+from vidseg.runtime.pipeline.books import Books
 from vidseg.runtime.pipeline.heartbeats import Heartbeats
+from vidseg.runtime.pipeline.ledger import Ledger
 from vidseg.runtime.pipeline.opening import OpenOptions, open_pipeline
+from vidseg.runtime.pipeline.statistics import Meters
+from vidseg.runtime.pipeline.watchdog import Watchdog
 from vidseg.runtime.sinks.callback import CallbackSink
 
 pytestmark = pytest.mark.timeout(30)
@@ -200,19 +204,15 @@ def test_confidence_comes_with_the_results_that_ask_for_it(tmp_path: Path) -> No
 
 
 def test_a_late_result_is_not_sure_of_anything() -> None:
-    from vidseg.runtime.pipeline.books import Books
-    from vidseg.runtime.pipeline.ledger import Ledger
-    from vidseg.runtime.pipeline.statistics import Meters
-
     clock = ManualClock()
     frame = Frame("a", 0, 0, clock.now_ns(), 0, "pts", np.zeros((4, 4, 3), np.uint8))
     sure = np.full((4, 4), 250, np.uint8)
     result = Segmentation(frame, np.ones((4, 4), np.uint8), np.eye(2, 3), 0.0, sure)
     clock.advance_ms(11)
-    stamped = Books(Ledger(), Meters(clock), clock, 10).stamped(result)
+    stamped = Books(Ledger(), Meters(clock), clock, Watchdog(None, clock), 10).stamped(result)
     assert stamped.confidence is not None
     assert (stamped.confidence == 0).all()
-    assert not Books(Ledger(), Meters(clock), clock, 12).stamped(result).late
+    assert not Books(Ledger(), Meters(clock), clock, Watchdog(None, clock), 12).stamped(result).late
 
 
 def test_one_source_and_one_sink_need_no_list(tmp_path: Path) -> None:

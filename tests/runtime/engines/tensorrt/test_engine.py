@@ -23,7 +23,7 @@ from tests.fake_streams import RuleBroken
 from tests.fake_tensorrt import FakeTensorRt, fake_plan
 from tests.runtime.engines.tensorrt.compiled_kernels import compiled_functions
 from vidseg.runtime.clock import SystemClock
-from vidseg.runtime.engines import FrameEngine, PlacedFrame
+from vidseg.runtime.engines import PlacedFrame, takes_frames
 from vidseg.runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtOptions
 from vidseg.runtime.engines.tensorrt.library import Abilities, Library
 from vidseg.runtime.engines.tensorrt.tables import look_of
@@ -179,7 +179,7 @@ def test_frames_are_laid_on_the_input_as_the_cpu_does_and_drawn_over(cuda: FakeC
     cuda.functions |= compiled_functions()
     style = OverlayStyle(alpha=0.4, legend=False, hidden=("class 3",))
     with opened(cuda, fake_plan(SIZE_WH, 3), look=look_of(CLASSES, style)) as engine:
-        assert isinstance(engine, FrameEngine)
+        assert takes_frames(engine)
         for sizes in ([(20, 11)], [(5, 9), (30, 40), (8, 6)], [(64, 48), (3, 2)]):  # cameras of all sizes in turns
             frames = [placed(pictures(1, number, size)[0], fit) for number, size in enumerate(sizes)]
             outputs = engine.enqueue_frames(frames).result()
