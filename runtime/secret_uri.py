@@ -7,6 +7,7 @@ host can follow ends the credentials, so that no part of a password is ever take
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
@@ -17,10 +18,14 @@ HIDDEN = "***"
 MAX_LENGTH = 4096
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://")
-_HOST = r"(?:\[[0-9A-Fa-f:.]{2,45}(?:%[0-9A-Za-z._~-]{1,32})?\]|[^\s@/?#\[\]:]{1,255})(?::[0-9]{1,5})?"
+_HOST = r"(?:\[[0-9A-Fa-f:.]{2,45}(?:%[0-9A-Za-z._~-]{1,32})?\]|[\w.-]{1,255})(?::[0-9]{1,5})?"
 _PLACE = re.compile(rf"({_HOST})([/?#].*)?", re.DOTALL)
 _SECRET_KEY = re.compile(r"pass|pwd|token|key|auth|secret|sig|cred|user|login|sess|code|jwt|pin\b", re.IGNORECASE)
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.:-]{0,15}")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.:-]{0,24}")
+_MAX_NAME = 300
+_MIN_REST = 3
+"""A shorter beginning or end of a secret gives nothing away, and is in many a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,14 @@ class SecretUri:
     secrets: tuple[str, ...] = field(repr=False)
 
     def clean(self, text: str) -> str:
-        """What a library says, without what is secret."""
+        """What a library says, without what is secret, also where it was cut off in the middle of that."""
         for secret in self.secrets:
             text = text.replace(secret, HIDDEN)
+            for length in range(min(len(secret), len(text)) - 1, _MIN_REST, -1):
+                if text.endswith(secret[:length]):
+                    text = text[:-length] + HIDDEN
+                if text.startswith(secret[-length:]):
+                    text = HIDDEN + text[length:]
         return text
 
     @property
@@ -61,12 +71,10 @@ def secret_uri(text: str) -> SecretUri:
     rest = text[scheme.end() :]
     credentials, place = _split(rest)
     if place is None:
-        raise UsageError(
-            f"a {scheme[1].lower()}:// address has no host", "", f"Write it as {scheme[1].lower()}://host:554/path."
-        )
+        raise UsageError("a stream's address has no host", "", "Write it as rtsp://user:password@host:554/path.")
     host, tail = place[1], place[2] or ""
     if int(_port(host) or 1) > 65535:
-        raise UsageError(f"{scheme[1].lower()}://: there is no such port", _port(host), "Take one up to 65535.")
+        raise UsageError("a stream's address has no such port", _port(host), "Take one up to 65535.")
     shown_tail, hidden = _without_secrets(tail)
     user, colon, password = credentials.partition(":")
     encoded = _encoded(user) + colon + _encoded(password) + "@" if credentials else ""
@@ -75,17 +83,19 @@ def secret_uri(text: str) -> SecretUri:
     secrets |= {_encoded(password), user if len(user) > 2 else "", *hidden, *map(unquote, hidden)}
     return SecretUri(
         f"{prefix}{encoded}{host}{tail}",
-        f"{prefix}{host}{shown_tail}",
+        _shortened(f"{prefix}{host}{shown_tail}"),
         tuple(sorted(secrets - {""}, key=len, reverse=True)),
     )
 
 
 def _split(rest: str) -> tuple[str, re.Match[str] | None]:
-    """Credentials, and host and what follows it: behind the last `@` that they can stand behind."""
-    for at in reversed([found.start() for found in re.finditer("@", rest)]):
-        place = _PLACE.fullmatch(rest[at + 1 :])
-        if place is not None and (":" in rest[:at] or not re.search(r"[/?#]", rest[:at])):
-            return rest[:at], place
+    """Credentials, and host and what follows it.
+
+    With a `:` before the last `@`, all between the two may be a password: what follows is the host, or there is none.
+    """
+    credentials, at, place = rest.rpartition("@")
+    if at and (":" in credentials or not re.search(r"[/?#]", credentials)):
+        return credentials, _PLACE.fullmatch(place)
     return "", _PLACE.fullmatch(rest)
 
 
@@ -100,17 +110,26 @@ def _encoded(text: str) -> str:
 
 
 def _without_secrets(tail: str) -> tuple[str, list[str]]:
-    """Path and query as they may be shown, and the values that may not."""
-    path, mark, query = tail.partition("?")
+    """Path, query and fragment as they may be shown, and the values that may not: parameters of a path's parts (RFC
+    3986, 3.3) and what stands behind `?`, `&` and `#`."""
+    path, mark, rest = re.fullmatch(r"([^?#]*)([?#]?)(.*)", tail, re.DOTALL).groups()  # type: ignore[union-attr]
     hidden: list[str] = []
-    shown = []
-    for pair in query.split("&") if mark else []:
-        key, equals, value = pair.partition("=")
+
+    def shown(found: re.Match[str]) -> str:
+        key, equals, value = found[2].partition("=")
         if equals and (_SECRET_KEY.search(key) or not _PLAIN_VALUE.fullmatch(value)):
             hidden.append(value)
             value = HIDDEN
-        elif not equals and not _PLAIN_VALUE.fullmatch(key):
+        if not (_PLAIN_KEY if equals else _PLAIN_VALUE).fullmatch(key):
             hidden.append(key)
             key = HIDDEN
-        shown.append(key + equals + value)
-    return path + mark + "&".join(shown), [value for value in hidden if value]
+        return found[1] + key + equals + value
+
+    shown_path = re.sub(r"(;)([^;/]*=[^;/]*)", shown, path)
+    shown_rest = re.sub(r"([?#&]|^)([^?#&]*)", shown, mark + rest) if mark else ""
+    return shown_path + shown_rest, [value for value in hidden if value]
+
+
+def _shortened(name: str) -> str:
+    """A name that still differs from others."""
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 10]}…{zlib.crc32(name.encode()):08x}"

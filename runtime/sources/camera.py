@@ -75,6 +75,8 @@ class CameraSource:
             UsageError: an unknown key, or a value that is not understood or out of range.
         """
         path, _, query = uri.partition("?")
+        if len(uri) > 300 or not uri.isprintable():
+            raise UsageError("a camera's address is not understood", uri[:300], f"Use {_FORM}.")
         return cls(path, _options_from_query(uri, query))
 
     @property

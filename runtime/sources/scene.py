@@ -67,8 +67,8 @@ class SceneSource:
             UsageError: another scene, an unknown key, or a value out of range.
         """
         address, _, query = uri.partition("?")
-        if address != "scene://street":
-            raise UsageError(f"{uri}: there is no such scene", address, f"Use {_FORM}.")
+        if address != "scene://street" or len(uri) > 200 or not uri.isprintable():
+            raise UsageError(f"{uri[:200]}: there is no such scene", address[:100], f"Use {_FORM}.")
         return cls(_options_from_query(uri, query), name=uri.removeprefix("scene://"))
 
     @property

@@ -44,12 +44,30 @@ def test_whatever_is_in_a_password_it_reaches_the_camera_and_nobody_else(
         ("/live?channel=2&sessionid=1", f"/live?channel=2&sessionid={HIDDEN}"),
         ("/x.m3u8?e=1&h=0123456789abcdef0123", f"/x.m3u8?e=1&h={HIDDEN}"),
         ("/x?aVeryLongKeyThatStandsAlone", f"/x?{HIDDEN}"),
+        ("/live#token=abc&t=1", f"/live#token={HIDDEN}&t=1"),
+        ("/live;token=abc/x", f"/live;token={HIDDEN}/x"),
+        ("/x?aVeryLongKeyThatStandsBeforeANumber=1", f"/x?{HIDDEN}={HIDDEN}"),
         ("/x?user=a&pwd=&subtype=0", f"/x?user={HIDDEN}&pwd={HIDDEN}&subtype=0"),
     ],
 )
 def test_what_a_query_may_hide_is_not_shown_and_still_sent(tail: str, shown: str) -> None:
     found = secret_uri(f"http://camera{tail}")
     assert (found.uri, found.name) == (f"http://camera{tail}", f"http://camera{shown}")
+
+
+def test_what_was_cut_off_in_the_middle_of_a_password_is_clean_too() -> None:
+    found = secret_uri("rtsp://me:pass@word@camera/x")
+    said = f"cannot open {found.uri} again"
+    for end in range(1, len(said)):
+        for part in (said[:end], said[end:]):
+            assert "pass%" not in found.clean(part)
+            assert "word" not in found.clean(part)
+
+
+def test_a_long_address_has_a_short_name_of_its_own() -> None:
+    names = {secret_uri(f"http://camera/{'a' * 2000}{end}").name for end in "bc"}
+    assert len(names) == 2
+    assert all(len(name) <= 300 for name in names)
 
 
 def test_two_channels_of_one_recorder_have_two_names() -> None:
@@ -60,7 +78,9 @@ def test_two_channels_of_one_recorder_have_two_names() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "camera", "rtsp://", "rtsp:///x", "rtsp://u:secret@", "rtsp://u:secret@host:99999/x", "rtsp://u:secret@[::1/x",
-     "rtsp://u:secret@ho st/x", "rtsp://u:secret\n@host/x", "rtsp://u:secret@host:port/x", "x" * 5000 + "://h"],
+     "rtsp://u:secret@ho st/x", "rtsp://u:secret\n@host/x", "rtsp://u:secret@host:port/x",
+     "rtsp://u:554/secret@ho st/x", "rtsp://u:a@[::1]/secret@ho st/",
+     "rtsp://u:80/secret@host:x/y", "x" * 5000 + "://h"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -6,103 +6,30 @@ with that socket, whatever FFmpeg waits for. Pictures that find no free place ar
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
 from vidseg.runtime.sources.streams.lag import LagMeter
-from vidseg.runtime.sources.streams.messages import (
-    MAX_PACKET_BYTES,
-    BadPicture,
-    Buffers,
-    Ended,
-    Message,
-    Picture,
-    Request,
-)
-from vidseg.runtime.sources.streams.shared_pictures import SharedPictures
+from vidseg.runtime.sources.streams.messages import Ended, Request
+from vidseg.runtime.sources.streams.outlet import Outlet
 
 if TYPE_CHECKING:
+    import av
     from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
-PLACES = 3
-"""One that is being written, one that waits, one that is being read."""
-
-MAX_SIDE_PX = 16384
-
 _UNSPECIFIED_MATRIX = 2
 """AVCOL_SPC_UNSPECIFIED of libavutil/pixfmt.h."""
-
-
-class Outlet:
-    """The way to the reader: the socket, and the memory with the pictures."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._memory: SharedPictures | None = None
-        self._size_wh = (0, 0)
-        self._free: deque[int] = deque()
-        self._generation = 0
-
-    def request(self) -> Request:
-        """What is to be opened; then a thread takes back places, and ends the process with the socket."""
-        request = msgspec.json.decode(self._connection.recv(MAX_PACKET_BYTES), type=Request)
-        threading.Thread(target=self._take_back, daemon=True).start()
-        return request
-
-    def say(self, message: Message, descriptor: int | None = None) -> None:
-        """Send a message, with a descriptor of a file if there is one."""
-        packet = msgspec.json.encode(message)
-        if descriptor is None:
-            self._connection.send(packet)
-        else:
-            socket.send_fds(self._connection, [packet], [descriptor])
-
-    def show(self, frame: VideoFrame, index: int, decoded_ns: int, stamp_ns: int | None) -> None:
-        """Give a picture in bgr24 on, or leave it out where no place is free."""
-        if (frame.width, frame.height) != self._size_wh:
-            self._make_room((frame.width, frame.height))
-        with self._lock:
-            place = self._free.popleft() if self._free else None
-        if place is None:
-            return
-        assert self._memory is not None
-        with self._memory.place(place) as shared:
-            _copy_rows(frame, shared)
-        self.say(Picture(place, index, decoded_ns, stamp_ns))
-
-    def _make_room(self, size_wh: tuple[int, int]) -> None:
-        if max(size_wh) > MAX_SIDE_PX:
-            raise ValueError(f"pictures of {size_wh[0]}x{size_wh[1]}")
-        if self._memory is not None:
-            self._memory.close()
-        self._memory = SharedPictures.create(size_wh, PLACES)
-        with self._lock:
-            self._size_wh = size_wh
-            self._generation = (self._generation + 1) % 16
-            self._free = deque(range(PLACES))
-        self.say(Buffers(*size_wh, PLACES), self._memory.descriptor)
-
-    def _take_back(self) -> None:
-        """A byte for each place that is free again: its number, and in the upper half, of which memory."""
-        while given_back := self._connection.recv(1):
-            generation, place = divmod(given_back[0], 16)
-            with self._lock:
-                if generation == self._generation:
-                    self._free.append(place)
-        os._exit(0)  # whoever read is gone; FFmpeg may wait for ever
 
 
 class StreamDecoder:
@@ -123,6 +50,7 @@ class StreamDecoder:
         import av
 
         av.logging.set_level(av.logging.PANIC)  # its lines hold the address
+        outlet.ready()
         try:
             with self._opened() as container:
                 stream = container.streams.video[0] if container.streams.video else None
@@ -132,10 +60,22 @@ class StreamDecoder:
                     return Ended("refused", f"it is a recording of {container.duration / 1e6:.0f} s: download it")
                 self._decode(container, stream, outlet)
         except av.FFmpegError as error:
-            return Ended("refused" if _is_refusal(error) else "lost", error.strerror or type(error).__name__)
+            return self._why(error)
         except (OSError, ValueError) as error:
             return Ended("lost", str(error))
         return Ended("lost", "the stream has ended")
+
+    def _why(self, error: av.FFmpegError) -> Ended:
+        import av
+
+        text = error.strerror or type(error).__name__
+        if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
+            return Ended("refused", text, "Check user and password.")
+        if isinstance(error, av.error.HTTPNotFoundError):
+            return Ended("refused", text, "Check the path.")
+        if not _is_refusal(error) and not _is_found(self._request.uri):
+            return Ended("lost", "nobody knows its host", "Check the name, and the network.")
+        return Ended("refused" if _is_refusal(error) else "lost", text)
 
     def _opened(self) -> InputContainer:
         import av
@@ -152,29 +92,32 @@ class StreamDecoder:
         context.thread_count = 1  # more of them hold pictures back
         reformatter = VideoReformatter()
         for packet in container.demux(stream):
+            before = self._index
             for frame in self._frames_of(packet, outlet):
                 decoded_ns = time.monotonic_ns()
                 stamp_ns = self._stamp_ns(frame)
                 if stamp_ns is not None:
                     context.skip_frame = self._lag.decoded(decoded_ns / 1e9, stamp_ns / 1e9)
-                outlet.show(_bgr(reformatter, frame), self._next_index(), decoded_ns, stamp_ns)
-            if self._lag.skip != "DEFAULT" and packet.size and not packet.is_keyframe:
-                self._index += 1  # about as many as are left out
+                picture = _bgr(reformatter, frame)
+                size_wh, times_ns = (picture.width, picture.height), (decoded_ns, stamp_ns)
+                outlet.show(size_wh, partial(_copy_rows, picture), self._next_index(), times_ns)
+            if self._index == before and self._lag.skip != "DEFAULT" and packet.size and not packet.is_keyframe:
+                self._index += 1  # it was left out
 
     def _frames_of(self, packet: Packet[VideoStream], outlet: Outlet) -> Iterator[VideoFrame]:
         import av
 
         if packet.size and packet.is_corrupt:
-            outlet.say(BadPicture(self._next_index(), "is incomplete"))
+            outlet.bad(self._next_index(), "is incomplete")
             return
         try:
             frames = packet.decode()
         except av.InvalidDataError as error:
-            outlet.say(BadPicture(self._next_index(), error.strerror or "cannot be decoded"))
+            outlet.bad(self._next_index(), error.strerror or "cannot be decoded")
             return
         for frame in frames:
             if frame.is_corrupt:
-                outlet.say(BadPicture(self._next_index(), "is damaged"))
+                outlet.bad(self._next_index(), "is damaged")
             else:
                 yield frame
 
@@ -192,6 +135,15 @@ class StreamDecoder:
 
 def _is_live(container: InputContainer) -> bool:
     return container.format.name in {"rtsp", "rtp", "mpjpeg"}
+
+
+def _is_found(uri: str) -> bool:
+    """True where the host of an address has one in the network: FFmpeg does not tell that from other failures."""
+    try:
+        socket.getaddrinfo(urlsplit(uri).hostname or "", None)
+    except (OSError, UnicodeError, ValueError):
+        return False
+    return True
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -227,8 +179,9 @@ def _copy_rows(frame: VideoFrame, target: memoryview) -> None:
 
 def main() -> None:
     """Serve the process that holds the other end of the socket."""
-    outlet = Outlet(socket.socket(fileno=int(sys.argv[1])))
-    outlet.say(StreamDecoder(outlet.request()).run(outlet))
+    outlet = Outlet(int(sys.argv[1]))
+    ended = StreamDecoder(msgspec.json.decode(outlet.request(), type=Request)).run(outlet)
+    outlet.ended(ended.why, ended.text, ended.do)
 
 
 if __name__ == "__main__":

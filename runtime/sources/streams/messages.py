@@ -29,6 +29,21 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     hardware: str = ""
 
 
+class LaunchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The first packet, to a GStreamer process.
+
+    Attributes:
+        descriptions: of pipelines, as `gst-launch-1.0` takes them, with credentials. The first one whose elements are
+            all there is opened. Each ends with the sink of `descriptions.PICTURES`.
+    """
+
+    descriptions: list[str]
+
+
+class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ready"):
+    """The first message: the process has loaded what it needs, and opens the stream now."""
+
+
 class Buffers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="buffers"):
     """Pictures lie from now on in the memory whose descriptor comes with this packet; those before are void."""
 
@@ -66,10 +81,12 @@ class Ended(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ended"
     Attributes:
         why: the stream is over or gone, or it was refused: what another try in a second will not mend.
         text: the reason, which may hold parts of the address.
+        do: a sentence that says how to mend it, or "".
     """
 
     why: Literal["lost", "refused"]
     text: Text
+    do: Text = ""
 
 
-Message: TypeAlias = Buffers | Picture | BadPicture | Ended
+Message: TypeAlias = Ready | Buffers | Picture | BadPicture | Ended

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic_ns
+from typing import TypeAlias
 
 from vidseg.runtime.clock import Clock
 from vidseg.runtime.errors import (
@@ -21,6 +21,7 @@ from vidseg.runtime.errors import (
 from vidseg.runtime.frame import Frame, Image
 from vidseg.runtime.secret_uri import SecretUri, secret_uri
 from vidseg.runtime.sources.streams.messages import BadPicture, Ended, Picture, Request
+from vidseg.runtime.sources.streams.options import NVDEC, OF_STREAMS, StreamOptions, split_options, stream_options
 from vidseg.runtime.sources.streams.process import DecoderProcess
 
 _RTSP = "rtsp,rtsps,rtp,udp,tcp,tls,srtp,crypto"
@@ -38,34 +39,13 @@ PROTOCOLS: Mapping[str, str] = {
 }
 """What a stream of each scheme may open: never files, whatever a playlist or a redirect says."""
 
-_OPTIONS = "#transport=tcp|udp&stall_s=5&open_s=10&hardware=cuda|vaapi"
+FFMPEG_CHILD = (sys.executable, "-m", "vidseg.runtime.sources.streams.ffmpeg_child")
 
-FFMPEG_CHILD = "vidseg.runtime.sources.streams.ffmpeg_child"
+START_S = 60.0
+"""For a decoder's process to load what it needs: 64 at a time take 10 s on two cores. No camera is to blame for it."""
 
-
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """How a stream is read.
-
-    Attributes:
-        transport: of RTSP: `tcp` loses nothing, `udp` is for those that offer nothing else.
-        stall_s: a stream that gives nothing for so long is lost.
-        open_s: the first picture has to come within this.
-        hardware: FFmpeg's name of a device that decodes, such as `cuda` or `vaapi`, where this build has it; "" for the
-            processor.
-    """
-
-    transport: str = "tcp"
-    stall_s: float = 5.0
-    open_s: float = 10.0
-    hardware: str = ""
-
-    def __post_init__(self) -> None:
-        if self.transport not in {"tcp", "udp"}:
-            raise UsageError("a stream's transport is tcp or udp", self.transport)
-        for name, value in (("stall_s", self.stall_s), ("open_s", self.open_s)):
-            if not 0.1 <= value <= 600:
-                raise UsageError(f"{name} is a number of seconds from 0.1 to 600", f"{value:g}")
+Start: TypeAlias = Callable[[SecretUri, StreamOptions], DecoderProcess]
+"""Starts the process that decodes."""
 
 
 class StreamSource:
@@ -78,22 +58,23 @@ class StreamSource:
     Args:
         address: of the stream; `name` is what of it may be shown.
         options: see `StreamOptions`.
-        make_process: starts the process that decodes.
+        start: starts the process that decodes; FFmpeg's unless it is given.
     """
 
     def __init__(
         self,
         address: SecretUri,
         options: StreamOptions | None = None,
-        make_process: Callable[[Request, Callable[[str], str]], DecoderProcess] | None = None,
+        start: Start | None = None,
     ) -> None:
         self._address = address
         self._options = options or StreamOptions()
-        self._make_process = make_process or (lambda request, clean: DecoderProcess(FFMPEG_CHILD, request, clean))
+        self._start = start or ffmpeg_process
         self._process: DecoderProcess | None = None
         self._first: Frame | None = None
         self._epoch = -1
         self._frames = 0
+        self._good_ns = 0
 
     @classmethod
     def from_uri(cls, uri: str) -> StreamSource:
@@ -102,11 +83,18 @@ class StreamSource:
         Raises:
             UsageError: it is not understood. The message repeats nothing that may be secret.
         """
-        plain, options = _options_of(uri)
+        plain, values = split_options(uri, OF_STREAMS)
+        options = stream_options(values, OF_STREAMS)
         address = secret_uri(plain)
         if address.scheme not in PROTOCOLS:
-            raise UsageError(f"there are no {address.scheme}:// sources", "", f"Use {', '.join(PROTOCOLS)}.")
-        return cls(address, options)
+            raise UsageError("there are no such streams", "", f"Use {', '.join(PROTOCOLS)}.")
+        if options.hardware != NVDEC:
+            return cls(address, options)
+        from vidseg.runtime.sources.gstreamer.process import nvdec_process
+
+        if address.scheme != "rtsp":
+            raise UsageError(f"hardware={NVDEC} decodes rtsp:// streams", f"{address.scheme}://", "Leave it out.")
+        return cls(address, options, nvdec_process)
 
     @property
     def name(self) -> str:
@@ -123,14 +111,21 @@ class StreamSource:
 
         Raises:
             SourceRefusedError: a wrong password, no such stream, or nothing that can be decoded.
-            SourceOpenError: it cannot be reached, or gives nothing in time.
+            SourceOpenError: it cannot be reached, gives nothing in time, or there is nothing that decodes.
         """
         self.close()
         self._clock, self._stop = clock, stop
         self._epoch += 1
         self._frames = 0
-        self._process = self._make_process(self._request(), self._address.clean)
         try:
+            self._process = self._start(self._address, self._options)
+        except SourceError:
+            raise
+        except OSError as error:
+            raise SourceOpenError(f"{self.name}: its decoder cannot be started", error.strerror or "") from error
+        try:
+            if (ended := self._process.await_ready(START_S, stop)) is not None:
+                raise self._error_of(ended, SourceOpenError)
             self._first = self._awaited(self._options.open_s)
         except BaseException:
             self.close()
@@ -141,14 +136,20 @@ class StreamSource:
 
         Raises:
             FrameError: this one is damaged; the next call goes on.
-            SourceLostError: the stream has ended, broke off or has frozen.
+            SourceLostError: the stream has ended, broke off, has frozen, or gives nothing but damage.
         """
         if self._process is None or self._stop.is_set():
             return None
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        frame = self._next(self._options.stall_s)
+        try:
+            frame = self._next(self._options.stall_s)
+        except FrameError:
+            if monotonic_ns() - self._good_ns > self._options.stall_s * 1e9:
+                got = f"{self._frames} good frames, then none for {self._options.stall_s:g} s"
+                raise SourceLostError(f"{self.name}: the stream is damaged", got) from None
+            raise
         if frame is None and not self._stop.is_set():
             got = f"{self._frames} frames, then nothing for {self._options.stall_s:g} s"
             raise SourceLostError(f"{self.name}: the stream has frozen", got)
@@ -159,20 +160,6 @@ class StreamSource:
         process, self._process, self._first = self._process, None, None
         if process is not None:
             process.close()
-
-    def _request(self) -> Request:
-        # Looking at more of a stream before the first picture costs 2 s with RTSP, which describes itself. `nobuffer`
-        # would throw away what was looked at, and wait for the next key frame.
-        options = {"protocol_whitelist": PROTOCOLS[self._address.scheme], "flags": "low_delay", "fpsprobesize": "0"}
-        if self._address.scheme in {"rtsp", "rtsps"}:
-            options |= {"rtsp_transport": self._options.transport, "allowed_media_types": "video"}
-            options["analyzeduration"] = "100000"
-        return Request(
-            uri=self._address.uri,
-            options=options,
-            timeout_s=max(self._options.open_s, self._options.stall_s),
-            hardware=self._options.hardware,
-        )
 
     def _awaited(self, timeout_s: float) -> Frame | None:
         """The first good frame: a stream begins in the middle of things. None when stopped."""
@@ -193,15 +180,19 @@ class StreamSource:
         if found is None:
             return None
         if isinstance(found, Ended):
-            if found.why == "refused":
-                raise SourceRefusedError(f"{self.name}: the stream is refused", found.text)
-            raise lost(f"{self.name}: no {'more ' if self._frames else ''}frames come", found.text)
+            raise self._error_of(found, lost)
         if isinstance(found, BadPicture):
             raise FrameError(f"{self.name}: frame {found.index} {found.text}", "", "It is left out.")
         return self._frame(*found)
 
+    def _error_of(self, ended: Ended, lost: type[SourceError]) -> SourceError:
+        if ended.why == "refused":
+            return SourceRefusedError(f"{self.name}: the stream is refused", ended.text, ended.do)
+        return lost(f"{self.name}: no {'more ' if self._frames else ''}frames come", ended.text, ended.do)
+
     def _frame(self, picture: Picture, image: Image) -> Frame:
         self._frames += 1
+        self._good_ns = monotonic_ns()
         captured_ns = self._clock.now_ns() - max(monotonic_ns() - picture.decoded_ns, 0)
         stamp_ns, stamp_clock = picture.stamp_ns, "pts"
         if stamp_ns is None:
@@ -209,23 +200,17 @@ class StreamSource:
         return Frame(self.name, self._epoch, picture.index, captured_ns, stamp_ns, stamp_clock, image)
 
 
-def _options_of(uri: str) -> tuple[str, StreamOptions]:
-    """The address, and what stands behind its last `#`, where that is for us."""
-    plain, mark, text = uri.rpartition("#")
-    if not mark or not re.fullmatch(r"(?:[a-z_]+=[a-z0-9.]*)(?:&[a-z_]+=[a-z0-9.]*)*", text):
-        return uri, StreamOptions()
-    values = dict(pair.split("=", 1) for pair in text.split("&"))
-    unknown = sorted(values.keys() - {"transport", "stall_s", "open_s", "hardware"})
-    if unknown:
-        raise UsageError(f"a stream has no option {unknown[0]!r}", "", f"Use {_OPTIONS}.")
-    try:
-        return plain, StreamOptions(
-            transport=values.get("transport", "tcp"),
-            stall_s=float(values.get("stall_s", "5")),
-            open_s=float(values.get("open_s", "10")),
-            hardware=values.get("hardware", ""),
-        )
-    except UsageError:
-        raise
-    except ValueError:
-        raise UsageError("a stream's option is not understood", text, f"Use {_OPTIONS}.") from None
+def ffmpeg_process(address: SecretUri, options: StreamOptions) -> DecoderProcess:
+    """A process that opens a stream of the network by FFmpeg.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    # Looking at more of a stream before the first picture costs 2 s with RTSP, which describes itself. `nobuffer` would
+    # throw away what was looked at, and wait for the next key frame.
+    wishes = {"protocol_whitelist": PROTOCOLS[address.scheme], "flags": "low_delay", "fpsprobesize": "0"}
+    if address.scheme in {"rtsp", "rtsps"}:
+        wishes |= {"rtsp_transport": options.transport, "allowed_media_types": "video", "analyzeduration": "100000"}
+    timeout_s = max(options.open_s, options.stall_s)
+    request = Request(uri=address.uri, options=wishes, timeout_s=timeout_s, hardware=options.hardware)
+    return DecoderProcess(FFMPEG_CHILD, request, address.clean)

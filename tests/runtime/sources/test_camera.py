@@ -88,6 +88,13 @@ def test_options_that_are_not_understood_are_refused_with_the_form(query: str) -
     assert query in str(caught.value)
 
 
+@pytest.mark.parametrize("uri", ["/dev/video0\x1b[2J", "/dev/video0?fps=30&" + "x" * 4000])
+def test_a_camera_has_a_short_plain_name(uri: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        CameraSource.from_uri(uri)
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_camera_that_does_as_asked_is_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     capture = FakeCapture([SHOT], Got((1280, 720), 29.97, "MJPG"))
     options = CameraOptions((1280, 720), 30, "MJPG")

@@ -163,10 +163,12 @@ def test_the_true_age_can_be_read_from_what_a_sink_gets() -> None:
     "uri",
     ["scene://park", "scene://street?sise=1x1", "scene://street?size=640", "scene://street?fps=0", "scene://street?fps=nan",
      "scene://street?pace=fast", "scene://street?frames=-1", "scene://street?size=1x1", "scene://street?seed=x",
-     "scene:street", "scene://street[?x", "scene://street#a", "scene://street?fps=1e-320"],
+     "scene:street", "scene://street[?x", "scene://street#a", "scene://street?fps=1e-320",
+     "scene://street?seed=1\n", "scene://street?seed=" + "9" * 4000],
 )  # fmt: skip
 def test_a_uri_that_is_not_understood_is_one_line(uri: str) -> None:
     with pytest.raises(UsageError) as caught:
         SceneSource.from_uri(uri)
     assert "\n" not in str(caught.value)
     assert "got" in str(caught.value)
+    assert len(str(caught.value)) < 1000

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from vidseg.runtime.sources.streams.messages import Buffers, Ended, Message, Picture, Request
+from vidseg.runtime.sources.streams.messages import Buffers, Ended, Message, Picture, Ready, Request
 from vidseg.runtime.sources.streams.shared_pictures import SharedPictures
 
 
@@ -35,6 +35,8 @@ def main() -> None:
 
     deeds: dict[str, Callable[[], object]] = {
         "hang": lambda: None,
+        "hang at once": lambda: None,
+        "ready again": lambda: say(Ready()),
         "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
         "raise": fail,
         "nonsense": lambda: connection.send(b"{]"),
@@ -45,6 +47,8 @@ def main() -> None:
         "no such place": lambda: say(Buffers(4, 2, 3), Picture(7, 0, 1, None), descriptor=memory.descriptor),
         "tells": lambda: say(Ended("lost", f"no route to {request.uri}")),
     }
+    if request.options["do"] != "hang at once":
+        say(Ready())
     deeds[request.options["do"]]()
     connection.recv(1)
 
