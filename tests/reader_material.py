@@ -34,7 +34,7 @@ def commands(page: str) -> list[str]:
     inline = r"`((?:vidseg|python) [^`\s]+ [^`\n]+)`"
     found = re.findall(rf"```sh\n(.*?)```|{inline}", page.replace("\\\n", " "), flags=re.DOTALL)
     lines = "\n".join(block or command for block, command in found).replace(CAMERA, STAND_IN).splitlines()
-    return [line.split("#")[0].strip() for line in lines if line.strip()]
+    return [re.split(r"(?:^|\s)#", line)[0].strip() for line in lines if line.strip()]
 
 
 def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -80,7 +80,7 @@ class Reporter:
         for trigger in self._triggers:
             rule = trigger.rule
             share = (zones[rule.zone] if rule.zone else shares).get(rule.class_name) if shares else None
-            change = trigger.update(share, frame.captured_ns)
+            change = trigger.update(share, frame.captured_ns, frame.epoch)
             if change is not None:
                 events.append({"name": rule.name, "change": change, "share": round(share or 0.0, 4)})
         active = [trigger.rule.name for trigger in self._triggers if trigger.active]

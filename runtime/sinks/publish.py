@@ -14,7 +14,7 @@ import msgspec
 
 from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.errors import SinkError, SourceLostError, SourceRefusedError, UsageError
-from vidseg.runtime.frame import Frame, Image, Segmentation
+from vidseg.runtime.frame import Frame, Image, Segmentation, SourceStatus
 from vidseg.runtime.pipeline.retry import Backoff
 from vidseg.runtime.secret_uri import SecretUri, secret_uri
 from vidseg.runtime.sinks import Sink
@@ -58,7 +58,8 @@ class PublishSink(Sink):
     """Sends the drawn pictures of one source to an RTSP server (ANNOUNCE and RECORD of RFC 2326, over TCP).
 
     A server that is away, says no or stalls is told once and tried again, for ever, by a process that nothing waits
-    for. What could not be sent is counted. With several sources the first one that gives a picture is published.
+    for. What could not be sent is counted. With several sources the first one that gives a picture is published; when
+    that is removed, the stream ends and the next one begins another.
 
     Args:
         uri: `rtsp://user:password@host:554/path`, or `rtsps://`. Credentials are in no message and no argument.
@@ -120,6 +121,18 @@ class PublishSink(Sink):
         seen = self._statistics
         trouble = seen.trouble if self._link is None or not self._link.is_ready else ""
         self._statistics = PublishStatistics(seen.published + count, seen.not_published + (not count), trouble)
+
+    def notify(self, status: SourceStatus) -> None:
+        """Forget a source that was removed, and with the one that is shown its stream."""
+        if status.state != "removed":
+            return
+        self._ignored.discard(status.source)
+        if status.source == self._source:
+            self._unlink(END_S)
+            self._source, self._encoder, self._timeline = None, None, Timeline()
+            self._ignored.clear()
+            seen = self._statistics
+            self._statistics = PublishStatistics(seen.published, seen.not_published, "its source was removed")
 
     def close(self) -> None:
         """Say goodbye to the server, within a second. Idempotent."""

@@ -7,6 +7,7 @@ connection to the one that started it.
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
 import sys
@@ -115,7 +116,12 @@ class Publisher:
 
 
 def main() -> None:
-    """Serve the process that holds the other end of the socket."""
+    """Serve the process that holds the other end of the socket, until it closes that.
+
+    Signals that somebody sends to all processes of a group or a service are for that one: it ends this one.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     publisher = Publisher(socket.socket(fileno=int(sys.argv[1])))
     answer = publisher.run()
     try:

@@ -27,7 +27,8 @@ class WebSink(Sink):
     The server's thread does all the work: `write` only puts the result in its place, whoever watches.
 
     Args:
-        uri: `web://127.0.0.1:8080`; port 0 for any that is free; for other machines `web://0.0.0.0:8080#token=SECRET`.
+        uri: `web://127.0.0.1:8080`; port 0 for any that is free; for other machines `web://0.0.0.0:8080#token=SECRET`;
+            see `web_address`.
         classes: of the model.
         clock: of the pipeline.
         connections: the server's limits.
@@ -70,8 +71,8 @@ class WebSink(Sink):
 
     @property
     def wants_picture(self) -> bool:
-        """True."""
-        return True
+        """True while somebody watches, and before `attach`; a snapshot is drawn when it is asked for."""
+        return self._board.controlled is None or self._application.is_watched
 
     @property
     def queue_size(self) -> int:
@@ -88,13 +89,12 @@ class WebSink(Sink):
         Raises:
             SinkError: the server has ended.
         """
-        assert picture is not None
         if not self._server.alive:
             raise SinkError(f"{self.name}: the page's server has ended")
         self._board.write(segmentation, picture)
 
     def notify(self, status: SourceStatus) -> None:
-        """Show that a source gives nothing, instead of its last picture."""
+        """Show that a source gives nothing, instead of its last picture; keep nothing of one that was removed."""
         self._board.notify(status)
 
     def close(self) -> None:

@@ -50,6 +50,9 @@ class Archive:
         folder: made where it is missing; the folder that it lies in has to be there.
         quota_bytes: of all segments together; None: nothing is deleted.
         min_free_bytes: has to stay free on the disk.
+
+    Attributes:
+        was_open: the folder could be used at least once, whether or not there was room.
     """
 
     def __init__(self, folder: Path, quota_bytes: int | None, min_free_bytes: int) -> None:
@@ -59,7 +62,7 @@ class Archive:
         self._stored: dict[int, Stored] = {}
         self._resume_bytes = min_free_bytes
         self._next_number = 1
-        self._was_open = False
+        self.was_open = False
         self._lock = -1
 
     @property
@@ -90,7 +93,7 @@ class Archive:
             self._recognize(self._stored[number])
         for part in self._folder.glob("*/.*.mp4.*.part"):  # begun, and ended before its first second was complete
             part.unlink(missing_ok=True)
-        self._was_open = True
+        self.was_open = True
         self._need(self._resume_bytes)
         self._resume_bytes = self._min_free_bytes
 
@@ -211,7 +214,7 @@ class Archive:
             return
         lost = cut_to_complete(stored.path)
         stored.size_bytes -= lost
-        if lost or not self._was_open:
+        if lost or not self.was_open:
             log.warning("%s was not finished; what was complete plays (%d bytes were cut off)", stored.path, lost)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import datetime, timedelta, timezone
+
+from vidseg.runtime.sinks.wall_time import utc_of
 
 _SEGMENT = re.compile(r"(\d{8,12})_\d{8}T\d{6}Z\.mp4")
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 
 MAX_FOLDER = 64
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_LAST_MS = 253_402_300_799_000  # the end of 9999
 
 
 def folder_name_of(source: str) -> str:
@@ -26,20 +24,10 @@ def folder_name_of(source: str) -> str:
 
 def segment_name_of(number: int, wall_ns: int) -> str:
     """`00000012_20260102T030405Z.mp4`: the number, which gives the order whatever the clock does, and the start."""
-    return f"{number:08d}_{_utc(wall_ns):%Y%m%dT%H%M%SZ}.mp4"
+    return f"{number:08d}_{utc_of(wall_ns):%Y%m%dT%H%M%SZ}.mp4"
 
 
 def segment_number_of(name: str) -> int | None:
     """The number of a segment's file; None for any other file."""
     found = _SEGMENT.fullmatch(name)
     return int(found[1]) if found else None
-
-
-def iso_text(wall_ns: int) -> str:
-    """A time since the Unix epoch as `2026-01-02T03:04:05.678Z`; what no calendar has is the nearest that it has."""
-    return _utc(wall_ns).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _utc(wall_ns: int) -> datetime:
-    milliseconds = min(max(wall_ns // 1_000_000, 0), _LAST_MS)
-    return _EPOCH + timedelta(milliseconds=milliseconds)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl
 
-from vidseg.runtime.errors import ConfigurationError, UsageError
+from vidseg.runtime.errors import UsageError
 
 Shown: TypeAlias = Literal["overlay", "frame"]
 
@@ -37,7 +37,7 @@ class RecordingOptions:
         picture: with the classes in colour, or the frame as it was captured.
 
     Raises:
-        ConfigurationError: a value is out of its range, or the quota does not hold one segment.
+        UsageError: a value is out of its range, or the quota does not hold one segment.
     """
 
     segment_s: float = 60.0
@@ -55,17 +55,17 @@ class RecordingOptions:
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and least <= value <= most):
-                raise ConfigurationError(f"a recording's {name} is out of range", f"{value:g}", f"{least} to {most:g}.")
+                raise UsageError(f"a recording's {name} is out of range", f"{value:g}", f"{least} to {most:g}.")
         if self.picture not in get_args(Shown):
-            raise ConfigurationError("a recording's picture is overlay or frame", str(self.picture))
+            raise UsageError("a recording's picture is overlay or frame", str(self.picture))
         if self.events and self.pre_s + _KEYFRAME_S > self.segment_s:
             got = f"pre_s={self.pre_s:g} and segment_s={self.segment_s:g}"
-            raise ConfigurationError("the seconds before an event do not fit into a segment", got, "Make it longer.")
+            raise UsageError("the seconds before an event do not fit into a segment", got, "Make it longer.")
         least_bytes = self.segment_s * SEGMENT_BYTES_PER_S
         if self.quota_bytes is not None and self.quota_bytes < least_bytes:
             got = f"{self.quota_bytes / 2**20:.0f} MiB"
             do = f"Use quota_gib={math.ceil(least_bytes / 2**30 * 100) / 100:g} or more, or a smaller segment_s."
-            raise ConfigurationError(f"a recording's quota holds no segment of {self.segment_s:g} s", got, do)
+            raise UsageError(f"a recording's quota holds no segment of {self.segment_s:g} s", got, do)
 
     @property
     def quota_bytes(self) -> int | None:
@@ -77,21 +77,20 @@ def parse_record_uri(uri: str) -> tuple[Path, RecordingOptions]:
     """Folder and options of a URI such as `record:///var/video#segment_s=60&event=car&event=person`.
 
     Raises:
-        UsageError: it is not understood.
-        ConfigurationError: see `RecordingOptions`.
+        UsageError: it is not understood, or see `RecordingOptions`.
     """
     folder, mark, text = uri.removeprefix(SCHEME).rpartition("#")
     folder, text = (folder, text) if mark else (text, "")
     if not uri.startswith(SCHEME) or not folder or not uri.isprintable():
-        raise UsageError("a recording's address is not understood", uri, f"Use {FORM}.")
+        raise UsageError("a recording's address is not understood", uri[:200], f"Use {FORM}.")
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True) if text else []
     except ValueError:
-        raise UsageError("a recording's options are not understood", text, f"Use {FORM}.") from None
+        raise UsageError("a recording's options are not understood", text[:200], f"Use {FORM}.") from None
     changes: dict[str, object] = {}
     for name, value in pairs:
         if name in changes and name != "event":
-            raise UsageError("a recording's option stands twice", name)
+            raise UsageError("a recording's option stands twice", name[:40])
         changes[name] = _option(name, value)
     if "event" in changes:
         del changes["event"]
@@ -101,10 +100,12 @@ def parse_record_uri(uri: str) -> tuple[Path, RecordingOptions]:
 
 def _option(name: str, value: str) -> float | str:
     if name in {"event", "picture"}:
+        if len(value) > 64 or not value.isprintable():
+            raise UsageError(f"a recording's {name} is a short name", value[:64])
         return value
     if name not in {field.name for field in fields(RecordingOptions)} - {"events"}:
-        raise UsageError(f"a recording has no option {name!r}", "", f"Use {FORM}.")
+        raise UsageError(f"a recording has no option {name!r:.40}", "", f"Use {FORM}.")
     try:
         return float(value)
     except ValueError:
-        raise UsageError(f"a recording's {name} is a number", value, f"Use {FORM}.") from None
+        raise UsageError(f"a recording's {name} is a number", value[:40], f"Use {FORM}.") from None

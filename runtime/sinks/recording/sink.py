@@ -9,24 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidseg.runtime.clock import Clock, SystemClock
-from vidseg.runtime.errors import ConfigurationError, SinkError
+from vidseg.runtime.errors import SinkError, UsageError
 from vidseg.runtime.frame import Image, Segmentation, SourceStatus
 from vidseg.runtime.manifest import ClassSpec
 from vidseg.runtime.results.report import Reporter, ReportOptions
 from vidseg.runtime.sinks import Sink
+from vidseg.runtime.sinks.disk import RETRY_S, is_full, reason_of
 from vidseg.runtime.sinks.recording.archive import Archive
 from vidseg.runtime.sinks.recording.options import SCHEME, RecordingOptions
 from vidseg.runtime.sinks.recording.track import Track
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 30.0
-"""Between two tries to go on where the disk said no."""
-
 
 @dataclass(frozen=True, slots=True)
 class RecordingStatistics:
-    """A recording at one instant, of all sources together.
+    """A recording at one instant, of all sources together, those that were removed included.
 
     Attributes:
         recorded: frames that are on the disk and play.
@@ -44,8 +42,9 @@ class RecordingStatistics:
 class RecordingSink(Sink):
     """Records each source in a folder of its own, as MP4 files that play even when the process is killed.
 
-    A disk that is full, read-only or gone stops the recording with one message; it is tried again every 30 s, and what
-    was not recorded is counted. Other sinks and the inference go on.
+    A folder that cannot be made or written at the first result is an error. A disk that is full, or fails later, stops
+    the recording with one message; it is tried again every 30 s, and what was not recorded is counted. Other sinks and
+    the inference go on.
 
     Args:
         folder: made at the first result where it is missing; the folder that it lies in has to be there.
@@ -56,7 +55,8 @@ class RecordingSink(Sink):
 
     Raises:
         SinkError: the folder's place is not there, or is no folder.
-        ConfigurationError: no rule has the name of an event, or see `Reporter`.
+        UsageError: no rule has the name of an event.
+        ConfigurationError: see `Reporter`.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class RecordingSink(Sink):
         self._trouble = ""
         self._retry_ns = 0
         self._recorded_before = self._missed_before = 0
+        self._recorded_removed = self._missed_removed = 0
         self._statistics = RecordingStatistics()
         Reporter(classes, self._report)  # says now what makes no sense
         place = self._folder if self._folder.exists() else self._folder.absolute().parent
@@ -110,7 +111,7 @@ class RecordingSink(Sink):
         """Record one result, or keep it in memory for an event that may come.
 
         Raises:
-            SinkError: another run records in the folder, or PyAV has no encoder.
+            SinkError: the folder cannot be made or written, another run records there, or PyAV has no encoder.
         """
         track = self._track_of(segmentation.frame.source)
         track.hear(segmentation)
@@ -122,7 +123,13 @@ class RecordingSink(Sink):
         self._take_stock(is_idle=not track.is_wanted)
 
     def notify(self, status: SourceStatus) -> None:
-        """End the segment of a source that is lost, or gives nothing for longer than a segment lasts."""
+        """End the segment of a source that is lost, or gives nothing for longer than a segment lasts.
+
+        Of one that was removed nothing is left but its files and its counts.
+        """
+        if status.state == "removed":
+            self._remove(status.source)
+            return
         silent_s = (self._clock.now_ns() - status.since_ns) / 1e9
         track = self._tracks.get(status.source)
         if track is not None and (status.state in {"lost", "refused"} or silent_s > self._options.segment_s):
@@ -147,10 +154,31 @@ class RecordingSink(Sink):
             self._tracks[source] = Track(source, self._archive, self._options, reporter=reporter, clock=self._clock)
         return self._tracks[source]
 
+    def _remove(self, source: str) -> None:
+        track = self._tracks.get(source)
+        if track is None:
+            return
+        with self._guarded():
+            track.stop()
+        self._recorded_removed += track.recorded
+        self._missed_removed += track.missed
+        del self._tracks[source]
+        self._take_stock()
+
     def _open(self) -> None:
-        if not self._is_open:
+        if self._is_open:
+            return
+        try:
             self._archive.open()
-            self._is_open = True
+        except SinkError:
+            raise
+        except OSError as error:
+            if self._archive.was_open or is_full(error):
+                raise
+            raise SinkError(
+                f"{self.name}: nothing can be recorded there", reason_of(error), "Name another folder."
+            ) from error
+        self._is_open = True
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -174,17 +202,21 @@ class RecordingSink(Sink):
         self._archive.stop(error)
         self._is_open = False
         self._retry_ns = self._clock.now_ns() + round(RETRY_S * 1e9)
-        self._recorded_before = sum(track.series.kept for track in self._tracks.values())
+        self._recorded_before = self._recorded
         if not self._trouble:
-            self._trouble = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            self._trouble = reason_of(error)
             log.error(
                 "%s: the recording stops: %s. Everything else goes on; it is tried again every %g s.",
                 self.name, self._trouble, RETRY_S,
             )  # fmt: skip
 
+    @property
+    def _recorded(self) -> int:
+        return self._recorded_removed + sum(track.recorded for track in self._tracks.values())
+
     def _take_stock(self, *, is_idle: bool = False) -> None:
-        recorded = sum(track.series.kept for track in self._tracks.values())
-        missed = sum(track.offered - track.series.written for track in self._tracks.values())
+        recorded = self._recorded
+        missed = self._missed_removed + sum(track.missed for track in self._tracks.values())
         if self._trouble and self._is_open and (is_idle or recorded > self._recorded_before):
             log.warning("%s: the recording goes on; %d frames are missing", self.name, missed - self._missed_before)
             self._trouble, self._missed_before = "", missed
@@ -196,7 +228,7 @@ def _report_of(options: RecordingOptions, report: ReportOptions) -> ReportOption
     known = [rule.name for rule in report.rules]
     for name in options.events:
         if name not in known:
-            do = f"Use {', '.join(known)}." if known else "Add a rule of that name."
-            raise ConfigurationError("a recording waits for an event that no rule tells", name, do)
+            do = f"Use {', '.join(known)}." if known else "Add an event of that name."
+            raise UsageError("a recording waits for an event that is not there", name, do)
     rules = tuple(rule for rule in report.rules if not options.events or rule.name in options.events)
     return replace(report, rules=rules, regions=False)

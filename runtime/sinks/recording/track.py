@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from functools import partial
 from typing import Any
 
 from vidseg.runtime.clock import Clock
@@ -11,13 +12,13 @@ from vidseg.runtime.frame import Frame, Image, Segmentation
 from vidseg.runtime.results.report import Reporter
 from vidseg.runtime.sinks.recording.archive import Archive
 from vidseg.runtime.sinks.recording.encoder import PictureEncoder
-from vidseg.runtime.sinks.recording.event_log import EventLog
-from vidseg.runtime.sinks.recording.names import iso_text
+from vidseg.runtime.sinks.recording.event_log import event_log
 from vidseg.runtime.sinks.recording.options import RecordingOptions
 from vidseg.runtime.sinks.recording.packets import EncodedPicture
 from vidseg.runtime.sinks.recording.preroll import PreRoll
 from vidseg.runtime.sinks.recording.series import Series
 from vidseg.runtime.sinks.timeline import Timeline
+from vidseg.runtime.sinks.wall_time import iso_text, wall_ns_of
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Track:
         self, source: str, archive: Archive, options: RecordingOptions, *, reporter: Reporter, clock: Clock
     ) -> None:
         self.offered = 0
-        self.series = Series(source, archive, options.segment_s, self._wall_ns)
+        self.series = Series(source, archive, options.segment_s, partial(wall_ns_of, clock))
         self._source = source
         self._archive = archive
         self._options = options
@@ -59,6 +60,16 @@ class Track:
         self._epoch: int | None = None
         self._recent = PreRoll(options.pre_s if options.events else 0.0, round(options.pre_mib * 2**20))
         self._has_warned = False
+
+    @property
+    def recorded(self) -> int:
+        """Frames that are on the disk and play."""
+        return self.series.kept
+
+    @property
+    def missed(self) -> int:
+        """Frames that were offered and not written."""
+        return self.offered - self.series.written
 
     @property
     def is_wanted(self) -> bool:
@@ -106,7 +117,7 @@ class Track:
         self.series.finish()
 
     def stop(self) -> None:
-        """The run ends, and with it every event that goes on.
+        """The run ends, or the source is removed, and with it every event that goes on.
 
         Raises: as `interrupt`.
         """
@@ -161,11 +172,8 @@ class Track:
                 self._source, self._options.pre_mib, self._recent.held_s, self._options.pre_s,
             )  # fmt: skip
 
-    def _wall_ns(self, captured_ns: int) -> int:
-        return self._clock.wall_ns() - (self._clock.now_ns() - captured_ns)
-
     def _note(self, event: str, change: str, captured_ns: int, share: float | None = None) -> None:
-        when = iso_text(self._wall_ns(captured_ns))
+        when = iso_text(wall_ns_of(self._clock, captured_ns))
         document = {"event": event, "change": change, "source": self._source, "share": share, "time": when}
         self._untold.append((self._time_ns, document))
 
@@ -177,5 +185,5 @@ class Track:
             place: dict[str, Any] = {"file": None, "at_s": None}
             if segment is not None and time_ns >= segment.start_ns:
                 place = {"file": segment.path.name, "at_s": round((time_ns - segment.start_ns) / 1e9, 3)}
-            EventLog(self._archive.folder_of(self._source)).append(document | place)
+            event_log(self._archive.folder_of(self._source)).append(document | place)
             self._untold.popleft()

@@ -48,3 +48,28 @@ def test_what_does_not_last_is_not_told() -> None:
 def test_a_rule_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match="event 'crowd'"):
         Rule(**({"name": "crowd", "class_name": "person"} | wrong))  # type: ignore[arg-type]
+
+
+def test_what_nobody_has_seen_is_no_presence() -> None:
+    """Two pictures an hour apart, with a lost camera between them, are no crowd of an hour."""
+    rule = Rule("crowd", "person", above=0.2, after_ms=500)
+    trigger = Trigger(rule)
+    hour_ns = 3_600_000_000_000
+    times_ns = [0, hour_ns, hour_ns + 400_000_000, hour_ns + 500_000_000]
+    assert [trigger.update(0.3, now) for now in times_ns] == [None, None, None, "started"]
+    trigger = Trigger(rule)
+    told = [trigger.update(0.3, now * 400_000_000, epoch) for now, epoch in enumerate([0, 0, 1, 1, 1])]
+    assert told == [None, None, None, None, "started"]
+    trigger = Trigger(rule)
+    unknown = [trigger.update(share, now * 400_000_000) for now, share in enumerate([0.3, None, None, 0.3])]
+    assert unknown == [None, None, None, None]
+
+
+def test_an_event_outlives_a_lost_camera_until_pictures_show_that_it_is_over() -> None:
+    trigger = Trigger(Rule("crowd", "person", above=0.2, after_ms=500))
+    assert [trigger.update(0.3, 0), trigger.update(0.3, 500_000_000)] == [None, "started"]
+    later_ns = 7_200_000_000_000
+    assert trigger.update(0.3, later_ns, 1) is None
+    assert trigger.active
+    gone = [trigger.update(0.0, later_ns + now * 300_000_000, 1) for now in (1, 2, 3)]
+    assert gone == [None, None, "ended"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.results.test_regions import CLASSES, result
+from tests.runtime.sinks.recording.material import WallClock
 from vidseg.runtime.errors import ConfigurationError, SinkError
 from vidseg.runtime.frame import SourceStatus
 from vidseg.runtime.results.events import Rule
@@ -21,6 +23,9 @@ from vidseg.runtime.sinks.jsonl import JsonLinesSink
 LEFT = Zone("left", ((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
 
 
+SMALL = result(np.zeros((4, 4), np.uint8))
+
+
 def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -28,7 +33,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 def test_a_line_has_times_shares_zones_regions_and_events(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     options = ReportOptions((LEFT,), (Rule("car left", "car", 0.5, zone="left"),), min_area_px=1)
-    sink = JsonLinesSink(path, CLASSES, options)
+    sink = JsonLinesSink(path, CLASSES, options, clock=WallClock())
     empty, full = np.zeros((20, 40), np.uint8), np.ones((20, 40), np.uint8)
     for class_map in (empty, full, full, empty):
         sink.write(result(class_map), None)
@@ -36,7 +41,8 @@ def test_a_line_has_times_shares_zones_regions_and_events(tmp_path: Path) -> Non
     sink.close()
     sink.close()
     *found, lost = lines(path)
-    assert lost == {"source": "camera", "state": "lost", "since_ns": 5}
+    assert lost == {"time": "2026-01-02T03:04:05.000Z", "source": "camera", "state": "lost", "since_ns": 5}
+    assert found[0]["time"] == "2026-01-02T03:04:04.000Z"  # captured a second before
     assert found[1]["shares"] == {"road": 0, "car": 1, "person": 0}
     assert found[1]["zones"] == {"left": {"road": 0, "car": 1, "person": 0}}
     assert found[1]["regions"] == [
@@ -67,12 +73,35 @@ def test_a_name_that_nothing_has_is_found_at_once(tmp_path: Path, options: Repor
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_and_a_full_disk_are_errors_of_the_sink(tmp_path: Path) -> None:
+def test_a_place_where_no_file_can_be_is_an_error_of_the_sink(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="there is no folder"):
         JsonLinesSink(tmp_path / "none/out.jsonl", CLASSES)
-    sink = JsonLinesSink("/dev/full", CLASSES)
-    with pytest.raises(SinkError, match="No space left"):
-        sink.write(result(np.zeros((4, 4), np.uint8)), None)
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(SinkError, match=r"no plain file\. Use jsonl://- for a pipe"):
+        JsonLinesSink(tmp_path / "pipe.jsonl", CLASSES)
+    sink = JsonLinesSink("/proc/out.jsonl", CLASSES)
+    with pytest.raises(SinkError, match="a line cannot be written: got No such file"):
+        sink.write(SMALL, None)
+
+
+def test_a_reader_that_is_gone_is_an_error_of_the_sink() -> None:
+    code = (
+        "import sys; from vidseg.runtime.frame import SourceStatus; from vidseg.runtime.errors import SinkError\n"
+        "from vidseg.runtime.sinks.jsonl import JsonLinesSink; sink = JsonLinesSink('jsonl://-', ())\n"
+        "sys.stdin.readline()\n"
+        "try: sink.notify(SourceStatus('camera', 'lost', 5))\n"
+        "except SinkError as error: print(error, file=sys.stderr, flush=True)\n"
+        "import os; os._exit(7)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, said = process.communicate("go\n", timeout=30)
+    assert said == "jsonl://-: a line cannot be written: got Broken pipe.\n"
+    assert process.returncode == 7
 
 
 @pytest.mark.timeout(60)

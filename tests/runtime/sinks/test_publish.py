@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,41 +14,21 @@ from contextlib import closing
 from pathlib import Path
 
 import av
+import msgspec
 import numpy as np
 import pytest
 
-from tests.faults.servers import MISSING, SYSTEM_PYTHON, free_port
+from tests.faults.servers import RecordingServer, free_port, needs_rtsp_server
 from tests.media import segmentation_of
 from tests.processes import children_running
 from vidseg.runtime.errors import UsageError
-from vidseg.runtime.frame import Image
-from vidseg.runtime.sinks.publish import PublishSink
+from vidseg.runtime.frame import Image, SourceStatus
+from vidseg.runtime.sinks.publish import PublishSink, PublishStatistics
+from vidseg.runtime.sinks.publish_child import Answer, Request, packed
+from vidseg.runtime.sinks.recording.encoder import PictureEncoder
 from vidseg.runtime.sources.street.code import StreetCode, read_code, write_code
 
-needs_server = pytest.mark.skipif(bool(MISSING), reason=MISSING)
-SERVER = Path(__file__).with_name("recording_server.py")
 DEADLINE_S = 20
-
-
-class RecordingServer:
-    """Takes rtsp://127.0.0.1:PORT/live, and appends it to a file."""
-
-    def __init__(self, path: Path, credentials: tuple[str, str] | tuple[()] = (), port: int = 0) -> None:
-        self.process = subprocess.Popen(
-            [SYSTEM_PYTHON, str(SERVER), str(port), str(path), *credentials],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-        self.uri = f"rtsp://127.0.0.1:{self.port}/live"
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 def coded_picture(index: int, size_wh: tuple[int, int] = (320, 240)) -> Image:
@@ -100,12 +81,9 @@ def numbers_of(pictures: list[Image]) -> list[int]:
     return [code.index for code in codes if code is not None]
 
 
-@needs_server
+@needs_rtsp_server
 def test_the_server_gets_every_picture_in_order(received: Path) -> None:
-    with (
-        closing(RecordingServer(received)) as server,
-        closing(PublishSink(server.uri)) as sink,
-    ):
+    with RecordingServer(received) as server, closing(PublishSink(server.uri)) as sink:
         camera = Camera(sink)
         camera.run_until_published(50)
         sink.close()
@@ -121,19 +99,19 @@ def test_the_server_gets_every_picture_in_order(received: Path) -> None:
     assert np.abs(pictures[-1][0].astype(int) - 90).max() <= 3
 
 
-@needs_server
+@needs_rtsp_server
 @pytest.mark.timeout(90)
 def test_a_server_that_is_killed_and_comes_back_gets_the_stream_again(
     received: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with closing(RecordingServer(received)) as server, closing(PublishSink(server.uri)) as sink:
+    with RecordingServer(received) as server, closing(PublishSink(server.uri)) as sink:
         camera = Camera(sink)
         camera.run_until_published(10)
-        server.close()
+        server.kill()
         camera.run_until(lambda: bool(sink.statistics().trouble))
         camera.run_until(lambda: "refused" in sink.statistics().trouble.lower())
         received.unlink(missing_ok=True)
-        with closing(RecordingServer(received, port=server.port)):
+        with RecordingServer(received, port=server.port):
             started = time.monotonic()
             camera.run_until_published(10)
             assert time.monotonic() - started < 6
@@ -145,14 +123,13 @@ def test_a_server_that_is_killed_and_comes_back_gets_the_stream_again(
     assert len(warnings) == len(set(warnings)) <= 3
 
 
-@needs_server
+@needs_rtsp_server
 def test_a_password_is_used_and_never_shown(received: Path, caplog: pytest.LogCaptureFixture) -> None:
     password = "p@ss/w?rd#1"
-    with closing(RecordingServer(received, ("ann", password))) as server:
-        place = server.uri.removeprefix("rtsp://")
-        with closing(PublishSink(f"rtsp://ann:{password}@{place}")) as sink:
+    with RecordingServer(received, ("ann", password)) as server:
+        with closing(PublishSink(server.uri)) as sink:
             Camera(sink).run_until_published(10)
-        refused = PublishSink(f"rtsp://ann:wrong-{password}@{place}")
+        refused = PublishSink(f"rtsp://ann:wrong-{password}@{server.place}")
         with closing(refused), caplog.at_level(logging.DEBUG):
             camera = Camera(refused)
             camera.run_until(lambda: "not connected" not in refused.statistics().trouble)
@@ -162,12 +139,9 @@ def test_a_password_is_used_and_never_shown(received: Path, caplog: pytest.LogCa
     assert "ann" not in said.replace("channel", "")
 
 
-@needs_server
+@needs_rtsp_server
 def test_another_size_is_announced_anew(received: Path) -> None:
-    with (
-        closing(RecordingServer(received)) as server,
-        closing(PublishSink(server.uri)) as sink,
-    ):
+    with RecordingServer(received) as server, closing(PublishSink(server.uri)) as sink:
         camera = Camera(sink)
         camera.run_until_published(10)
         camera.run_until_published(10, (160, 120))
@@ -205,16 +179,13 @@ def test_a_server_that_does_not_answer_holds_up_nobody(received: Path) -> None:
     assert not received.exists()
 
 
-@needs_server
+@needs_rtsp_server
 @pytest.mark.timeout(90)
 def test_a_frozen_server_holds_up_nobody_either(received: Path) -> None:
-    with (
-        closing(RecordingServer(received)) as server,
-        closing(PublishSink(server.uri)) as sink,
-    ):
+    with RecordingServer(received) as server, closing(PublishSink(server.uri)) as sink:
         camera = Camera(sink)
         camera.run_until_published(5)
-        server.process.send_signal(signal.SIGSTOP)
+        server.freeze()
         end = time.monotonic() + 1.5
         camera.run_until(lambda: time.monotonic() > end)
         started = time.monotonic()
@@ -243,6 +214,67 @@ def test_of_several_sources_one_is_published(caplog: pytest.LogCaptureFixture) -
     assert [record.getMessage().partition(" shows ")[2] for record in caplog.records] == [
         "front only: rear is not published"
     ]
+
+
+def test_a_removed_source_makes_room_for_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    """A page that watches the stream would be dark for good."""
+    picture = coded_picture(0)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        sink = PublishSink(f"rtsp://127.0.0.1:{mute.getsockname()[1]}/live")
+
+        def give(*sources: str) -> int:
+            for source in sources:
+                sink.write(segmentation_of(picture, 0, source=source), picture)
+            return sink.statistics().not_published
+
+        assert give("front", "rear", "side") == 1
+        assert children_running("publish_child")
+        sink.notify(SourceStatus("rear", "removed", 0))
+        sink.notify(SourceStatus("front", "lost", 0))
+        assert give("front", "rear") == 2
+        sink.notify(SourceStatus("front", "removed", 0))
+        assert not children_running("publish_child")
+        assert sink.statistics() == PublishStatistics(0, 2, "its source was removed")
+        assert give("rear", "side", "front") == 3
+        sink.close()
+    assert [record.getMessage().partition(" shows ")[2] for record in caplog.records] == [
+        "front only: rear is not published", "front only: side is not published", "front only: rear is not published",
+        "rear only: side is not published", "rear only: front is not published",
+    ]  # fmt: skip
+
+
+@needs_rtsp_server
+@pytest.mark.timeout(90)
+def test_the_next_source_is_published_when_the_first_is_removed(received: Path) -> None:
+    with RecordingServer(received) as server, closing(PublishSink(server.uri)) as sink:
+        camera = Camera(sink)
+        camera.run_until_published(5)
+        sink.notify(SourceStatus("drive.mp4", "removed", 0))
+        camera.index = 0  # its time begins anew
+        camera.run_until_published(5, (640, 480))
+        assert sink.statistics().trouble == ""
+
+
+@pytest.mark.timeout(60)
+def test_signals_to_all_processes_of_a_service_are_for_the_run() -> None:
+    """A sender that ended by itself would be told as a server that is away, in the middle of an orderly end."""
+    ours, theirs = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as mute, ours:
+        mute.settimeout(DEADLINE_S)
+        ours.settimeout(DEADLINE_S)
+        command = [sys.executable, "-m", "vidseg.runtime.sinks.publish_child", str(theirs.fileno())]
+        with theirs, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
+            theirs.close()
+            (keyframe,) = PictureEncoder((320, 240)).encode(coded_picture(0), 0, 0, keyframe=True)
+            request = Request(f"rtsp://127.0.0.1:{mute.getsockname()[1]}/live", keyframe.codec, DEADLINE_S)
+            ours.sendall(msgspec.json.encode(request) + b"\n" + packed(keyframe))
+            server, _ = mute.accept()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                process.send_signal(number)
+            server.close()  # only now is there a reason to end
+            answer = msgspec.json.decode(ours.makefile("rb").readline(), type=Answer)
+            assert process.wait(DEADLINE_S) == 0
+    assert answer.state == "lost"
 
 
 @pytest.mark.parametrize("uri", ["http://host/live", "rtsp://", "rtsp:///live", "live"])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.sinks.recording.material import CARS, RATE, Recording, all_numbers, events, segments
+from vidseg.runtime.sinks.disk import RETRY_S
 from vidseg.runtime.sinks.recording.options import RecordingOptions
-from vidseg.runtime.sinks.recording.sink import RETRY_S
 
 SMALL = RecordingOptions(segment_s=2, min_free_mib=0)
 

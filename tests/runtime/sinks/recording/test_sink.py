@@ -21,7 +21,7 @@ from tests.runtime.sinks.recording.material import (
     segments,
 )
 from vidseg.runtime.engines.fake import FakeEngine
-from vidseg.runtime.errors import ConfigurationError, SinkError
+from vidseg.runtime.errors import SinkError, UsageError
 from vidseg.runtime.frame import Frame, Segmentation, SourceStatus
 from vidseg.runtime.pipeline import Pipeline
 from vidseg.runtime.sinks.recording.names import folder_name_of
@@ -222,8 +222,10 @@ def test_two_runs_do_not_record_into_one_folder(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_sense_is_found_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no rule tells: got boats\. Use cars"):
+    with pytest.raises(UsageError, match=r"that is not there: got boats\. Use cars"):
         RecordingSink(tmp_path / "rec", CLASSES, RecordingOptions(events=("boats",)), report=CARS)
+    with pytest.raises(UsageError, match=r"got boats\. Add an event of that name"):
+        RecordingSink(tmp_path / "rec", CLASSES, RecordingOptions(events=("boats",)))
     with pytest.raises(SinkError, match="there is no folder"):
         RecordingSink(tmp_path / "none/rec", CLASSES)
     sink = RecordingSink(tmp_path / "rec", CLASSES)
@@ -266,3 +268,14 @@ def test_fifty_recordings_leave_no_descriptor(tmp_path: Path) -> None:
         once()
     assert sorted(Path("/proc/self/fd").iterdir()) == before
     assert len(segments(tmp_path / "rec/cam")) == 51
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_at_once(tmp_path: Path) -> None:
+    """As the only sink it would run on for months with nothing kept."""
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "rec/.recording.lock").mkdir()
+    for folder in (Path("/proc/x"), tmp_path / "rec"):
+        recording = Recording(folder, ALWAYS)
+        with pytest.raises(SinkError, match=r"^record://.*: nothing can be recorded there: got .*\. Name another"):
+            recording.write()
+        recording.close()
