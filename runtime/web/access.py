@@ -112,25 +112,38 @@ class Doorkeeper:
     def _of_other_origin(self, method: str, headers: dict[str, str]) -> Refusal | None:
         host = headers.get("host", "").lower()
         if not self._is_own(host):
-            return Refusal(421, "this name is not served here; use the machine's IP address")
+            reason = "this name is not served here; use the machine's IP address, or name it in web://…#names="
+            return Refusal(421, reason)
         origin = headers.get("origin")
         if origin is None and method not in _SAFE:
             return Refusal(403, "an Origin header or a Bearer token is needed")
-        if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:
+        if origin is not None and not self._is_own_origin(origin.lower(), host):
             return Refusal(403, "another origin")
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and headers.get("sec-fetch-mode") != "navigate":
             return Refusal(403, "another site")
         return None
 
     def _is_own(self, host: str) -> bool:
-        """True for a Host that no name server of a stranger can have led here: an address, or this machine's name."""
+        """True for a Host that no name server of a stranger can have led here: an address, this machine's name, or one
+        that was given. At a loopback address, only what leads to one, and what was given.
+        """
         found = _HOST.fullmatch(host)
         if found is None:
             return False
         name = found[1].strip("[]")
+        if name in self.address.names:
+            return True
         if self.address.is_loopback:
             return is_loopback(name)
         return name == "localhost" or is_ip(name) or name in self._own_names
+
+    def _is_own_origin(self, origin: str, host: str) -> bool:
+        """True where a request comes from the page itself, also where a proxy has put another Host into it."""
+        scheme, _, place = origin.partition("://")
+        if scheme not in {"http", "https"}:
+            return False
+        found = _HOST.fullmatch(place)
+        return place == host or (found is not None and found[1] in self.address.names)
 
 
 def own_names(hostname: str) -> frozenset[str]:
@@ -171,6 +184,8 @@ class Gate:
         try:
             await self._app(scope, receive, _secured(send))
         except Exception as error:  # noqa: BLE001 - one request; the others go on
+            if type(error).__module__.startswith("h11"):  # the rest of the request was no HTTP: it has been answered
+                return
             log.error("the page failed at a request: %s: %s", type(error).__name__, error)
 
 

@@ -15,12 +15,15 @@ import msgspec
 from vidseg.runtime.clock import Clock
 from vidseg.runtime.errors import VidsegError
 from vidseg.runtime.manifest import ClassSpec
+from vidseg.runtime.overlay import OverlayStyle
 from vidseg.runtime.web.access import App, Doorkeeper, Gate, Message, Receive, Send
 from vidseg.runtime.web.board import Board, SourceView
 from vidseg.runtime.web.controlled import Controlled
 from vidseg.runtime.web.metrics import CONTENT_TYPE, metrics_text
+from vidseg.runtime.web.outputs import outputs_of
 from vidseg.runtime.web.pictures import MEDIA_TYPE, Encoder, Viewers
 from vidseg.runtime.web.status import StatusTeller
+from vidseg.runtime.web.webrtc import OfferError, Peers, TooManyError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,6 +34,7 @@ MAX_BODY_BYTES = 16 * 1024
 ASSETS = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "video.js": "text/javascript; charset=utf-8",
     "charts.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
@@ -72,6 +76,9 @@ class Streamed:
             await kind(scope, receive, send)
 
 
+OVERLAY_FORM = 'the overlay is not understood; write it as {"alpha": 0.4, "hidden": ["sky"]}'
+
+
 class Application:
     """Answers requests, in one thread.
 
@@ -86,11 +93,17 @@ class Application:
         self._board = board
         self._classes = classes
         self._doorkeeper = doorkeeper
-        self._encoder = Encoder(classes, clock)
+        self._encoder = Encoder(classes, clock, self._style)
         self.viewers = Viewers(board, self._encoder)
-        self.teller = StatusTeller(board, self.viewers, classes, clock)
+        self.peers = Peers(board, self._encoder)
+        self.teller = StatusTeller(board, self.viewers, self.peers, classes, clock)
         page = files("vidseg.runtime.web") / "page"
         self._files = {name: (page / name).read_bytes() for name in ("index.html", "login.html", *ASSETS)}
+
+    @property
+    def is_watched(self) -> bool:
+        """True while somebody watches live pictures. From any thread."""
+        return bool(self.viewers.count or self.peers.count)
 
     def asgi(self) -> App:
         """The whole, behind its gate.
@@ -119,6 +132,7 @@ class Application:
             "/api/overlay": self._set_overlay,
             "/api/sources/{id}/pause": self._pause,
             "/api/sources/{id}/resume": self._resume,
+            "/api/sources/{id}/webrtc": self._watch,
         }
         routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in gets.items()]
         routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()]
@@ -146,7 +160,10 @@ class Application:
         return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def _metrics(self, _: Request) -> Response:
-        text = metrics_text(self._controlled().statistics(), self._board.views(), self.viewers)
+        controlled = self._controlled()
+        text = metrics_text(
+            controlled.statistics(), self._board.views(), outputs_of(controlled), viewers=self.viewers, peers=self.peers
+        )
         return _response(text, CONTENT_TYPE)
 
     async def _status(self, _: Request) -> Response:
@@ -164,7 +181,7 @@ class Application:
 
     async def _snapshot(self, request: Request) -> Response:
         view = self._view(request)
-        if view.shown.picture is None:
+        if view.shown.segmentation is None:
             raise RefusedError(503, "there is no picture yet")
         return _response(self._encoder.jpeg(view.name, view.shown), "image/jpeg")
 
@@ -185,12 +202,23 @@ class Application:
         self._controlled().resume(view.name)
         return _json({"id": view.id, "paused": False})
 
+    async def _watch(self, request: Request) -> Response:
+        view = self._view(request)
+        offer = (await _body(request)).decode("utf-8", "replace")
+        try:
+            answer = await self.peers.answer(offer, view.name, request.scope["server"][0])
+        except TooManyError as error:
+            raise RefusedError(503, "no more can watch by WebRTC") from error
+        except OfferError as error:
+            raise RefusedError(400, str(error)) from error
+        return _response(answer.encode(), "application/sdp")
+
     async def _set_overlay(self, request: Request) -> Response:
         controlled = self._controlled()
         try:
             wanted = msgspec.json.decode(await _body(request), type=OverlayRequest)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RefusedError(400, f"the overlay is not understood: {error}") from error
+            raise RefusedError(400, OVERLAY_FORM) from error
         style = controlled.overlay()
         if wanted.alpha is not None:
             style = replace(style, alpha=wanted.alpha)
@@ -205,10 +233,17 @@ class Application:
     async def _login(self, request: Request) -> Response:
         from starlette.responses import RedirectResponse
 
-        fields = parse_qs((await _body(request)).decode("latin-1"), max_num_fields=4)
+        try:
+            fields = parse_qs((await _body(request)).decode("latin-1"), max_num_fields=4)
+        except ValueError as error:
+            raise RefusedError(400, "the form is not understood") from error
         if not self._doorkeeper.is_token(fields.get("token", [""])[0].strip()):
             return _response(self._files["login.html"].replace(b"<p hidden", b"<p"), "text/html; charset=utf-8", 401)
         return RedirectResponse("/", 303, headers={"set-cookie": self._doorkeeper.cookie()})
+
+    def _style(self) -> OverlayStyle:
+        controlled = self._board.controlled
+        return OverlayStyle() if controlled is None else controlled.overlay()
 
     def _controlled(self) -> Controlled:
         controlled = self._board.controlled

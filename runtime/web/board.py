@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vidseg.runtime.clock import Clock
@@ -16,7 +16,7 @@ from vidseg.runtime.frame import Image, Segmentation, SourceState, SourceStatus
 if TYPE_CHECKING:
     from vidseg.runtime.web.controlled import Controlled
 
-State: TypeAlias = Literal["waiting", "live", "quiet", "paused"] | SourceState
+State: TypeAlias = Literal["waiting", "live", "quiet"] | SourceState
 """`waiting`: it has given nothing yet; `quiet`: nothing comes and nobody says why, such as a file that has ended."""
 
 QUIET_AFTER_NS = 3_000_000_000
@@ -34,7 +34,8 @@ class Shown:
 
     Attributes:
         version: grows with each change of picture or status, over all sources.
-        segmentation, picture: of the newest result; None where there was none yet. `picture` is (H, W, 3) uint8 BGR.
+        segmentation: the newest result; None where there was none yet.
+        picture: of it, (H, W, 3) uint8 BGR; None where it was not drawn, because nobody watched.
         received_ns: monotonic time of that result's delivery.
         status: why no result comes, where that was told after the newest result.
     """
@@ -46,25 +47,53 @@ class Shown:
     status: SourceStatus | None = None
 
 
+_NOTHING = Shown(0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceView:
     """A source at one instant.
 
     Attributes:
-        id: for addresses: lower case letters, digits and hyphens, the same for the whole run.
+        id: for addresses: lower case letters, digits and hyphens, the same until it is removed.
         name: for people.
+        generation: another one where it was removed and has come back.
         state: see `State`.
-        since_ns: monotonic time of its begin; None while it is live.
+        since_ns: monotonic time of its begin; None while it is live, and where it is not known.
         fps: results that came here a second, over the recent ones; 0.0 where none come.
         shown: what there is to see of it.
     """
 
     id: str
     name: str
+    generation: int
     state: State
     since_ns: int | None
     fps: float
     shown: Shown
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """Somebody who watches a source.
+
+    Attributes:
+        wake: called at each change, in the thread that writes; returns at once.
+        has_ended: the source was removed: nothing comes any more.
+    """
+
+    wake: Callable[[], None]
+    has_ended: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Known:
+    """All that is kept of a source until it is removed."""
+
+    id: str
+    generation: int
+    shown: Shown = _NOTHING
+    received_ns: deque[int] = field(default_factory=lambda: deque(maxlen=RATE_WINDOW))
 
 
 class Board:
@@ -79,10 +108,8 @@ class Board:
         self._lock = threading.Lock()
         self._version = 0
         self._started_ns = clock.now_ns()
-        self._ids: dict[str, str] = {}
-        self._shown: dict[str, Shown] = {}
-        self._received_ns: dict[str, deque[int]] = {}
-        self._watchers: dict[str, list[Callable[[], None]]] = {}
+        self._known: dict[str, _Known] = {}
+        self._watches: dict[str, list[Watch]] = {}
         self._controlled: Controlled | None = None
 
     @property
@@ -96,38 +123,43 @@ class Board:
         with self._lock:
             self._controlled = controlled
 
-    def write(self, segmentation: Segmentation, picture: Image) -> None:
+    def write(self, segmentation: Segmentation, picture: Image | None) -> None:
         """A new result."""
         name, now_ns = segmentation.frame.source, self._clock.now_ns()
         with self._lock:
+            known = self._known_of(name)
             self._version += 1
-            self._shown[name] = Shown(self._version, segmentation, picture, now_ns)
-            self._received_ns.setdefault(name, deque(maxlen=RATE_WINDOW)).append(now_ns)
-            watchers = self._watchers_of(name)
-        for wake in watchers:
-            wake()
+            known.shown = Shown(self._version, segmentation, picture, now_ns)
+            known.received_ns.append(now_ns)
+            watches = self._watches_of(name)
+        _wake(watches)
 
     def notify(self, status: SourceStatus) -> None:
-        """Word of a source that gives nothing."""
+        """Word of a source that gives nothing; of one that was removed, nothing is kept, and who watches it is told."""
+        name = status.source
         with self._lock:
-            self._version += 1
-            before = self._shown.get(status.source, Shown(0))
-            self._shown[status.source] = replace(before, version=self._version, status=status)
-            watchers = self._watchers_of(status.source)
-        for wake in watchers:
-            wake()
+            if status.state == "removed":
+                watches = self._forget(name)
+            else:
+                known = self._known_of(name)
+                self._version += 1
+                known.shown = replace(known.shown, version=self._version, status=status)
+                watches = self._watches_of(name)
+        _wake(watches)
 
     def views(self) -> list[SourceView]:
         """All sources: those that the pipeline has now, or before `attach` those that were heard of."""
         controlled = self.controlled
         names = None if controlled is None else list(controlled.source_names())
-        paused = frozenset() if controlled is None else controlled.paused()
+        paused = None if controlled is None else controlled.paused()
+        ended: tuple[Watch, ...] = ()
         with self._lock:
-            if names is not None:  # what was removed is let go
-                self._shown = {name: shown for name, shown in self._shown.items() if name in names}
-            return [
-                self._view(name, is_paused=name in paused) for name in (list(self._shown) if names is None else names)
-            ]
+            if names is not None:  # a result that was on its way when its source was removed is not kept either
+                for name in self._known.keys() - set(names):
+                    ended += self._forget(name)
+            views = [self._view(name, paused) for name in (list(self._known) if names is None else names)]
+        _wake(ended)
+        return views
 
     def view(self, source_id: str) -> SourceView | None:
         """One of them; None where there is none of that id."""
@@ -136,29 +168,45 @@ class Board:
     def shown(self, name: str) -> Shown:
         """What there is to see of a source."""
         with self._lock:
-            return self._shown.get(name, Shown(0))
+            known = self._known.get(name)
+            return _NOTHING if known is None else known.shown
 
     @contextmanager
-    def watched(self, name: str, wake: Callable[[], None]) -> Iterator[None]:
-        """Have `wake` called, in the thread that writes, at each change of a source. It returns at once."""
+    def watched(self, name: str, wake: Callable[[], None]) -> Iterator[Watch]:
+        """Have `wake` called, in the thread that writes, at each change of a source, and when it was removed."""
+        watch = Watch(wake)
         with self._lock:
-            watchers = self._watchers.setdefault(name, [])
-            watchers.append(wake)
+            watch.has_ended = name not in self._known
+            self._watches.setdefault(name, []).append(watch)
         try:
-            yield
+            yield watch
         finally:
             with self._lock:
-                watchers.remove(wake)
+                watches = self._watches.get(name, [])
+                if watch in watches:
+                    watches.remove(watch)
+                if not watches:
+                    self._watches.pop(name, None)
 
-    def _watchers_of(self, name: str) -> tuple[Callable[[], None], ...]:
-        return tuple(self._watchers.get(name, ()))
+    def _watches_of(self, name: str) -> tuple[Watch, ...]:
+        return tuple(self._watches.get(name, ()))
 
-    def _view(self, name: str, *, is_paused: bool) -> SourceView:
-        shown = self._shown.get(name, Shown(0))
-        state, since_ns = self._state(shown)
-        if is_paused:
-            state, since_ns = "paused", None
-        return SourceView(self._id_of(name), name, state, since_ns, self._fps(name), shown)
+    def _forget(self, name: str) -> tuple[Watch, ...]:
+        """Keep nothing of a source; returns who has to be woken."""
+        self._known.pop(name, None)
+        watches = tuple(self._watches.pop(name, ()))
+        for watch in watches:
+            watch.has_ended = True
+        return watches
+
+    def _view(self, name: str, paused: frozenset[str] | None) -> SourceView:
+        known = self._known_of(name)
+        state, since_ns = self._state(known.shown)
+        if paused is not None and name in paused:
+            state, since_ns = "paused", since_ns if state == "paused" else None
+        elif paused is not None and state == "paused":  # it goes on, and nobody has said so yet
+            state, since_ns = "opening", None
+        return SourceView(known.id, name, known.generation, state, since_ns, self._fps(known), known.shown)
 
     def _state(self, shown: Shown) -> tuple[State, int | None]:
         if shown.status is not None:
@@ -169,20 +217,27 @@ class Board:
             return "quiet", shown.received_ns
         return "live", None
 
-    def _fps(self, name: str) -> float:
+    def _fps(self, known: _Known) -> float:
         oldest_ns = self._clock.now_ns() - QUIET_AFTER_NS
-        times = [time_ns for time_ns in self._received_ns.get(name, ()) if time_ns >= oldest_ns]
+        times = [time_ns for time_ns in known.received_ns if time_ns >= oldest_ns]
         span_ns = times[-1] - times[0] if times else 0
         return (len(times) - 1) * 1e9 / span_ns if span_ns else 0.0
 
-    def _id_of(self, name: str) -> str:
-        if name not in self._ids:
-            slug = (
-                _NOT_IN_SLUGS.sub("-", name.rpartition("://")[2].lower()).strip("-")[:MAX_SLUG].strip("-") or "source"
-            )
-            taken, number, candidate = set(self._ids.values()), 1, slug
-            while candidate in taken:
-                number += 1
-                candidate = f"{slug}-{number}"
-            self._ids[name] = candidate
-        return self._ids[name]
+    def _known_of(self, name: str) -> _Known:
+        if name not in self._known:
+            self._version += 1
+            self._known[name] = _Known(self._free_id(name), self._version)
+        return self._known[name]
+
+    def _free_id(self, name: str) -> str:
+        slug = _NOT_IN_SLUGS.sub("-", name.rpartition("://")[2].lower()).strip("-")[:MAX_SLUG].strip("-") or "source"
+        taken, number, candidate = {known.id for known in self._known.values()}, 1, slug
+        while candidate in taken:
+            number += 1
+            candidate = f"{slug}-{number}"
+        return candidate
+
+
+def _wake(watches: Iterable[Watch]) -> None:
+    for watch in watches:
+        watch.wake()

@@ -102,9 +102,14 @@ class Connection(asyncio.Protocol):
             self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Pass on."""
+        """Pass on; cut off who sends what is no HTTP in the middle of an answer: there is no way to refuse it then."""
+        import h11
+
         if self._transport is not None:
-            self._inner.data_received(data)
+            try:
+                self._inner.data_received(data)
+            except h11.LocalProtocolError:
+                self.abort()
 
     def eof_received(self) -> None:
         """Pass on; the connection is closed."""
@@ -139,7 +144,10 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _awaits_request(self) -> bool:
-        """True while a request has not come, or not as a whole."""
+        """True while a request has not come, or not as a whole, or one more waits behind an answer without an end.
+
+        While it does, nothing is read, and the other side may have closed.
+        """
         import h11
 
-        return self._inner.conn.their_state in {h11.IDLE, h11.SEND_BODY}
+        return self._inner.flow.read_paused or self._inner.conn.their_state in {h11.IDLE, h11.SEND_BODY}

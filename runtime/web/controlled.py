@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from vidseg.runtime.overlay import OverlayStyle
     from vidseg.runtime.pipeline.statistics import Statistics
+    from vidseg.runtime.sinks import Sink
 
 
 class Controlled(Protocol):
@@ -15,6 +16,9 @@ class Controlled(Protocol):
 
     def statistics(self) -> Statistics:
         """Rates, ages, stage times and the books at this instant."""
+
+    def sinks(self) -> Sequence[Sink]:
+        """Where results go, sinks that have failed included."""
 
     def source_names(self) -> Sequence[str]:
         """Names of the sources that there are now, in the order in which they are shown."""

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from vidseg.runtime.web.board import SourceView
+from vidseg.runtime.web.board import SourceView, State
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from vidseg.runtime.pipeline.statistics import Statistics
+    from vidseg.runtime.web.outputs import Outputs
     from vidseg.runtime.web.pictures import Viewers
+    from vidseg.runtime.web.webrtc import Peers
 
-STATES = ("live", "paused", "waiting", "quiet", "opening", "silent", "lost", "refused")
+STATES = tuple(state for part in get_args(State) for state in get_args(part) if state != "removed")
+"""Of a source that is there."""
+
+OUTPUT_COUNTERS = {
+    "recorded": ("vidseg_recording_frames_recorded", "Frames that are on the disk and play."),
+    "not_recorded": ("vidseg_recording_frames_missing", "Frames that the disk did not take."),
+    "published": ("vidseg_publishing_pictures_published", "Pictures that were handed to a server's connection."),
+    "not_published": ("vidseg_publishing_pictures_missing", "Pictures that no connection took."),
+    "written": ("vidseg_lines_written", "Lines of JSON that are in a file, or were printed."),
+    "missing": ("vidseg_lines_missing", "Lines of JSON that the disk did not take."),
+}
+"""By the field of a sink's statistics."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def metrics_text(statistics: Statistics, views: Sequence[SourceView], viewers: Viewers) -> bytes:
+def metrics_text(
+    statistics: Statistics, views: Sequence[SourceView], outputs: Outputs, *, viewers: Viewers, peers: Peers
+) -> bytes:
     """All metrics in Prometheus' text format 0.0.4.
 
     Args:
         statistics: of the pipeline.
         views: of the sources.
-        viewers: of the page.
+        outputs: what sinks say of themselves.
+        viewers, peers: of the page.
     """
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.registry import Collector
@@ -35,7 +51,8 @@ def metrics_text(statistics: Statistics, views: Sequence[SourceView], viewers: V
             yield from _of_frames(statistics)
             yield from _of_times(statistics)
             yield from _of_sources(views)
-            yield from _of_viewers(viewers)
+            yield from _of_outputs(outputs)
+            yield from _of_viewers(viewers, peers)
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Snapshot())
@@ -56,12 +73,17 @@ def _of_frames(statistics: Statistics) -> Iterator[Metric]:
     yield CounterMetricFamily("vidseg_results_late", "Hand-overs behind the deadline.", statistics.late)
     results = CounterMetricFamily("vidseg_sink_results", "What became of results.", labels=["sink", "outcome"])
     queued = GaugeMetricFamily("vidseg_sink_queued", "Results that wait for a sink.", labels=["sink"])
+    detached = GaugeMetricFamily(
+        "vidseg_sink_detached", "1 once a sink has failed: it gets nothing any more.", labels=["sink"]
+    )
     for name, account in sorted(ledger.sinks.items()):
         queued.add_metric([name], account.queued)
+        detached.add_metric([name], float(name in statistics.detached))
         for outcome in ("offered", "written", "dropped", "failed"):
             results.add_metric([name, outcome], getattr(account, outcome))
     yield results
     yield queued
+    yield detached
 
 
 def _of_times(statistics: Statistics) -> Iterator[Metric]:
@@ -77,6 +99,12 @@ def _of_times(statistics: Statistics) -> Iterator[Metric]:
     for stage, time_ms in statistics.stage_ms.items():
         stages.add_metric([stage], time_ms / 1e3)
     yield stages
+    hanging = GaugeMetricFamily(
+        "vidseg_stage_hanging", "1 while a stage is at one piece of work for too long.", labels=["stage"]
+    )
+    for stage in sorted({*statistics.stage_ms, *statistics.hanging}):
+        hanging.add_metric([stage], float(stage in statistics.hanging))
+    yield hanging
 
 
 def _of_sources(views: Sequence[SourceView]) -> Iterator[Metric]:
@@ -92,8 +120,31 @@ def _of_sources(views: Sequence[SourceView]) -> Iterator[Metric]:
     yield rates
 
 
-def _of_viewers(viewers: Viewers) -> Iterator[Metric]:
+def _of_outputs(outputs: Outputs) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    for field, (metric, text) in OUTPUT_COUNTERS.items():
+        counter = CounterMetricFamily(metric, text, labels=["sink"])
+        for name, output in outputs.items():
+            if field in output:
+                counter.add_metric([name], float(output[field]))
+        yield counter
+    size = GaugeMetricFamily("vidseg_recording_bytes", "Of all segments, earlier runs included.", labels=["sink"])
+    troubled = GaugeMetricFamily(
+        "vidseg_output_troubled", "1 while nothing is kept; /api/status says why.", labels=["sink"]
+    )
+    for name, output in outputs.items():
+        troubled.add_metric([name], float(bool(output["trouble"])))
+        if "size_bytes" in output:
+            size.add_metric([name], float(output["size_bytes"]))
+    yield size
+    yield troubled
+
+
+def _of_viewers(viewers: Viewers, peers: Peers) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     yield GaugeMetricFamily("vidseg_page_viewers", "Streams of pictures that are watched.", viewers.count)
     yield CounterMetricFamily("vidseg_page_pictures_encoded", "Pictures encoded as JPEG.", viewers.encoder.encoded)
+    yield GaugeMetricFamily("vidseg_page_webrtc_viewers", "Videos that are watched by WebRTC.", peers.count)
+    yield CounterMetricFamily("vidseg_page_video_encoded", "Pictures encoded as H.264.", peers.encoded)

@@ -90,6 +90,7 @@ class PageServer:
         finally:
             for task in tasks:
                 task.cancel()
+            await self._application.peers.close()
 
 
 def listening_socket(address: WebAddress) -> socket.socket:

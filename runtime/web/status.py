@@ -14,7 +14,9 @@ from vidseg.runtime.manifest import ClassSpec
 from vidseg.runtime.pipeline.status import status_document
 from vidseg.runtime.results.regions import shares_of
 from vidseg.runtime.web.board import Board, Shown, SourceView
+from vidseg.runtime.web.outputs import outputs_of
 from vidseg.runtime.web.pictures import Viewers
+from vidseg.runtime.web.webrtc import Peers
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +34,17 @@ class StatusTeller:
 
     Args:
         board: of the sources.
-        viewers: to count them.
+        viewers, peers: to count them.
         classes: of the model.
         clock: of the board.
     """
 
-    def __init__(self, board: Board, viewers: Viewers, classes: Sequence[ClassSpec], clock: Clock) -> None:
+    def __init__(
+        self, board: Board, viewers: Viewers, peers: Peers, classes: Sequence[ClassSpec], clock: Clock
+    ) -> None:
         self._board = board
         self._viewers = viewers
+        self._peers = peers
         self._classes = classes
         self._clock = clock
         self._shares: dict[str, tuple[int, list[float] | None]] = {}
@@ -53,12 +58,16 @@ class StatusTeller:
         """
         controlled = self._board.controlled
         style = None if controlled is None else controlled.overlay()
+        views = self._board.views()
+        self._keep_only({view.name for view in views})
         return {
             "now_unix_ms": self._clock.wall_ns() // 1_000_000,
             "statistics": None if controlled is None else status_document(controlled.statistics(), final=False),
-            "sources": [self._source(view) for view in self._board.views()],
+            "sources": [self._source(view) for view in views],
             "overlay": None if style is None else {"alpha": style.alpha, "hidden": list(style.hidden)},
+            "outputs": outputs_of(controlled),
             "viewers": self._viewers.count,
+            "webrtc": {"viewers": self._peers.count, "room": self._peers.room},
         }
 
     def classes(self) -> list[dict[str, Any]]:
@@ -66,7 +75,27 @@ class StatusTeller:
         return [{"name": spec.name, "color_rgb": list(spec.color_rgb)} for spec in self._classes]
 
     def not_ready(self) -> list[str]:
-        """Why no results come, one reason a line, without names; empty where some do."""
+        """Why no results come, or not to where they should, one reason a line, without names; empty where all is well.
+
+        Names are not for everybody who may ask: those of stages and sinks hold addresses of cameras and servers.
+        """
+        return [*self._of_results(), *self._of_parts()]
+
+    def _of_parts(self) -> list[str]:
+        controlled = self._board.controlled
+        if controlled is None:
+            return []
+        statistics = controlled.statistics()
+        reasons = []
+        if statistics.hanging:
+            reasons.append(
+                f"{len(statistics.hanging)} {'stage hangs' if len(statistics.hanging) == 1 else 'stages hang'}"
+            )
+        if statistics.detached:
+            reasons.append(f"{len(statistics.detached)} of {len(statistics.ledger.sinks)} sinks: failed")
+        return reasons
+
+    def _of_results(self) -> list[str]:
         views = self._board.views()
         newest_ns = max((view.shown.received_ns for view in views), default=0)
         now_ns = self._clock.now_ns()
@@ -103,6 +132,11 @@ class StatusTeller:
             await self._told.wait()
             yield _event("now", self._history[-1])
 
+    def _keep_only(self, names: set[str]) -> None:
+        """Forget what was made of sources that were removed."""
+        self._shares = {name: found for name, found in self._shares.items() if name in names}
+        self._viewers.encoder.keep_only(names)
+
     def _source(self, view: SourceView) -> dict[str, Any]:
         segmentation = view.shown.segmentation
         image = None if segmentation is None else segmentation.frame.image
@@ -111,6 +145,7 @@ class StatusTeller:
         return {
             "id": view.id,
             "name": view.name,
+            "generation": view.generation,
             "state": view.state,
             "since_unix_ms": None if view.since_ns is None else (offset_ns + view.since_ns) // 1_000_000,
             "size_wh": None if image is None else [image.shape[1], image.shape[0]],

@@ -1,6 +1,7 @@
 // The page: pictures, charts and controls. All that it knows comes once a second from /api/events.
 
 import { WINDOW_MS, areas, color, legend, lines } from "./charts.js";
+import { LiveVideo, isPossible as isVideoPossible } from "./video.js";
 
 // A browser opens six connections to a server. Four may be pictures; the other cameras get a picture a second.
 const MAX_STREAMS = 4;
@@ -22,6 +23,7 @@ let history = [];
 let events = null;
 let streamNumber = 0;
 let cutOffAt = null;
+let videoRoom = 0;
 const cameras = new Map();
 
 // ---- one card a camera ----
@@ -30,8 +32,9 @@ class Camera {
   constructor(source) {
     const card = byId("camera").content.firstElementChild.cloneNode(true);
     const part = (selector) => card.querySelector(selector);
-    Object.assign(this, { card, source, isVisible: true, mode: "none" });
+    Object.assign(this, { card, source, isVisible: true, mode: "none", live: null, hasVideoFailed: false });
     this.image = part("img");
+    this.video = part("video");
     this.veil = part(".veil");
     const path = `/api/sources/${source.id}`;
     part(".name").textContent = source.name;
@@ -43,7 +46,9 @@ class Camera {
       this.mode = "none";
       setTimeout(showPictures, RETRY_MS);
     });
-    this.image.addEventListener("load", () => this.fit());
+    this.image.addEventListener("load", () => this.fit(this.image.naturalWidth, this.image.naturalHeight));
+    this.video.muted = true;
+    this.video.addEventListener("resize", () => this.fit(this.video.videoWidth, this.video.videoHeight));
     this.button = part(".pause");
     this.button.addEventListener("click", async () => {
       this.button.disabled = true;
@@ -54,18 +59,37 @@ class Camera {
     observer.observe(card);
   }
 
-  fit() {
-    const { naturalWidth, naturalHeight } = this.image;
-    if (naturalWidth) this.image.parentElement.style.aspectRatio = `${naturalWidth} / ${naturalHeight}`;
+  fit(width, height) {
+    if (width) this.image.parentElement.style.aspectRatio = `${width} / ${height}`;
   }
 
   show(mode) {
     if (mode === "snapshots" || mode !== this.mode) {
-      if (mode === "none") this.image.removeAttribute("src");
+      this.live?.stop();
+      this.live = null;
+      this.video.hidden = mode !== "video";
+      if (mode === "video") this.play();
+      if (mode === "none" || mode === "video") this.image.removeAttribute("src");
       else if (mode === "stream") this.image.src = `/streams/${this.source.id}.mjpg?n=${streamNumber++}`;
       else this.image.src = `/api/sources/${this.source.id}/snapshot.jpg?n=${streamNumber++}`;
     }
     this.mode = mode;
+  }
+
+  play() {
+    this.live = new LiveVideo(this.video, `/api/sources/${this.source.id}/webrtc`, () => {
+      this.hasVideoFailed = true;
+      this.mode = "none";
+      showPictures();
+    });
+  }
+
+  // True where the picture may come as video: otherwise, and where that does not work, it comes as MJPEG.
+  takesVideo() {
+    if (!isVideoPossible || this.hasVideoFailed) return false;
+    if (this.mode === "video") return true;
+    videoRoom -= 1;
+    return videoRoom >= 0;
   }
 
   update(source) {
@@ -79,8 +103,11 @@ class Camera {
       this.veil.firstElementChild.textContent = message;
       this.veil.lastElementChild.textContent = since === null ? "" : `since ${clockTime(since)}`;
     }
-    this.image.classList.toggle("old", Boolean(cutOffAt) || (isOld && state !== "paused"));
-    this.image.classList.toggle("still", state === "paused");
+    for (const media of [this.image, this.video]) {
+      media.classList.toggle("old", Boolean(cutOffAt) || (isOld && state !== "paused"));
+      media.classList.toggle("still", state === "paused" && since === null); // else it comes in the dark
+    }
+    if (state === "live" && source.fps > 0) this.live?.check();
     this.card.querySelector(".late").hidden = !source.late;
     this.card.querySelector(".dot").className = `dot ${state}`;
     for (const link of this.card.querySelectorAll(".tools a")) link.hidden = source.size_wh === null;
@@ -129,15 +156,15 @@ function showPictures() {
     if (!isWanted) camera.show("none");
     else if (streams < MAX_STREAMS) {
       streams += 1;
-      camera.show("stream");
+      camera.show(camera.takesVideo() ? "video" : "stream");
     } else if (camera.source.state === "live") camera.show("snapshots");
   }
 }
 
 function updateCameras(sources) {
-  const ids = new Set(sources.map((source) => source.id));
+  const generations = new Map(sources.map((source) => [source.id, source.generation]));
   for (const [id, camera] of cameras) {
-    if (!ids.has(id)) {
+    if (generations.get(id) !== camera.source.generation) {
       cameras.delete(id);
       camera.remove();
     }
@@ -153,12 +180,54 @@ function updateCameras(sources) {
   place.classList.toggle("few", sources.length === 2 || sources.length === 4);
 }
 
+// ---- recordings and streams ----
+
+const FACTS = {
+  recorded: "frames recorded", not_recorded: "frames missing", published: "pictures published",
+  not_published: "pictures missing", written: "lines written", missing: "lines missing",
+};
+
+function updateOutputs(outputs) {
+  const all = Object.entries(outputs);
+  byId("outputs").hidden = !all.length;
+  byId("outputs").querySelector("ul").replaceChildren(...all.map(([name, output]) => {
+    const facts = Object.entries(FACTS).filter(([field]) => output[field] > 0 || (field in output && !field.startsWith("not_")))
+      .map(([field, words]) => `${output[field].toLocaleString("en")} ${words}`);
+    if (output.size_bytes) facts.push(`${(output.size_bytes / 2 ** 20).toFixed(0)} MiB`);
+    return element("li", element("b", name), element("span", facts.join("  ·  ")));
+  }));
+}
+
+// What the run does not do any more, or not now, for all to see at the top.
+function updateTroubles({ outputs, statistics }) {
+  const told = [
+    ...(statistics?.hanging ?? []).map((stage) => `${stage} hangs`),
+    ...(statistics?.detached ?? []).map((sink) => `${sink} has failed and gets nothing any more; the log says why`),
+  ];
+  for (const [name, output] of Object.entries(outputs)) {
+    if (!output.trouble || statistics?.detached.includes(name)) continue;
+    const [verb, missing, what] = "recorded" in output ? ["is not recording", output.not_recorded, "frames"]
+      : "written" in output ? ["is not writing", output.missing, "lines"]
+      : ["is not publishing", output.not_published, "pictures"];
+    told.push(`${name} ${verb}: ${output.trouble}${missing ? `; ${missing.toLocaleString("en")} ${what} are missing` : ""}`);
+  }
+  byId("troubles").hidden = !told.length;
+  byId("troubles").replaceChildren(...told.map((text) => element("li", text)));
+}
+
+function element(tag, ...children) {
+  const made = document.createElement(tag);
+  made.append(...children);
+  return made;
+}
+
 // ---- numbers and charts ----
 
 function updateSummary(statistics) {
   byId("fps").textContent = statistics ? `${number(statistics.fps)} /s` : "–";
-  byId("age-p50").textContent = statistics ? `${number(statistics.age_p50_ms, 0)} ms` : "–";
-  byId("age-p99").textContent = statistics ? `${number(statistics.age_p99_ms, 0)} ms` : "–";
+  const age = (ms) => (ms === null || ms === undefined ? "–" : `${number(ms, 0)} ms`); // null: no result of late
+  byId("age-p50").textContent = age(statistics?.age_p50_ms);
+  byId("age-p99").textContent = age(statistics?.age_p99_ms);
   byId("dropped").textContent = statistics ? dropped(statistics).toLocaleString("en") : "–";
 }
 
@@ -253,7 +322,8 @@ byId("alpha").addEventListener("input", (event) => {
 async function post(path, document_) {
   try {
     const answer = await fetch(path, { method: "POST", body: document_ ? JSON.stringify(document_) : "" });
-    if (!answer.ok) notice((await answer.json()).error ?? "It did not work.");
+    if (answer.status === 401) location.assign("/login");
+    else if (!answer.ok) notice((await answer.json()).error ?? "It did not work.");
     else if (!cutOffAt) notice("");
   } catch {
     notice("The server did not answer.");
@@ -279,6 +349,7 @@ function connect() {
     if (cutOffAt) {
       cutOffAt = null;
       notice("");
+      for (const camera of cameras.values()) camera.hasVideoFailed = false;
     }
     makeChips();
   });
@@ -286,17 +357,30 @@ function connect() {
   events.addEventListener("now", (event) => {
     const now = JSON.parse(event.data);
     take(now);
+    videoRoom = now.webrtc.room;
     updateCameras(now.sources);
     updateSummary(now.statistics);
     updateOverlay(now.overlay);
+    updateOutputs(now.outputs);
+    updateTroubles(now);
     showPictures();
     drawCharts();
   });
-  events.addEventListener("error", () => {
-    events.close();
+  events.addEventListener("error", async ({ target }) => {
+    target.close();
     cutOff();
-    setTimeout(() => { if (!document.hidden) connect(); }, RETRY_MS);
+    setTimeout(() => { if (!document.hidden && events === target) connect(); }, RETRY_MS);
+    if (await isLoggedOut()) location.assign("/login");
   });
+}
+
+// True where the server is there, and wants the token again: a cookie does not last for ever, nor does a token.
+async function isLoggedOut() {
+  try {
+    return (await fetch("/api/status", { method: "HEAD" })).status === 401;
+  } catch {
+    return false;
+  }
 }
 
 function cutOff() {
@@ -311,6 +395,7 @@ document.addEventListener("visibilitychange", () => {
   else connect();
   showPictures();
 });
+addEventListener("pagehide", () => { for (const camera of cameras.values()) camera.show("none"); });
 addEventListener("resize", () => { if (history.length) drawCharts(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (history.length) drawCharts(); });
 connect();

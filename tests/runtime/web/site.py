@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from vidseg.runtime.errors import UsageError
-from vidseg.runtime.frame import Frame, Segmentation
+from vidseg.runtime.frame import Frame, Segmentation, SourceStatus
 from vidseg.runtime.manifest import ClassSpec
 from vidseg.runtime.overlay import OverlayStyle
 from vidseg.runtime.pipeline.ledger import LedgerSnapshot, SinkAccount
 from vidseg.runtime.pipeline.statistics import Statistics
+from vidseg.runtime.sinks import Sink
 from vidseg.runtime.sinks.web import WebSink
 from vidseg.runtime.web.connections import Connections
 
@@ -37,15 +39,20 @@ class PretendPipeline:
         self.style = OverlayStyle()
         self.waiting: set[str] = set()
         self.resolved = 0
+        self.outputs: list[Sink] = []
+        self.age_ms = 21.5
+        self.hanging: tuple[str, ...] = ()
+        self.detached: tuple[str, ...] = ()
 
     def statistics(self) -> Statistics:
         self.resolved += 10
         return Statistics(
-            3.5, 10.0, 9.5, 2, 21.5, 80.25, {"infer": 12.5, "render": 1.5},
+            3.5, 10.0, 9.5, 2, self.age_ms, self.age_ms + 58.75, {"infer": 12.5, "render": 1.5},
             LedgerSnapshot(
                 self.resolved + 5, self.resolved, 1, {"replaced": 3, "missed": 1},
                 {"web://127.0.0.1:0": SinkAccount(self.resolved, self.resolved - 1, 1)},
             ),
+            self.hanging, self.detached,
         )  # fmt: skip
 
     def source_names(self) -> tuple[str, ...]:
@@ -68,6 +75,9 @@ class PretendPipeline:
     def set_overlay(self, style: OverlayStyle) -> None:
         self.style = style
 
+    def sinks(self) -> list[Sink]:
+        return self.outputs
+
 
 def result_of(index: int, source: str = "front", size_wh: tuple[int, int] = (64, 48)) -> Segmentation:
     """Upper half sky, lower half road, and a car that moves."""
@@ -83,17 +93,53 @@ def result_of(index: int, source: str = "front", size_wh: tuple[int, int] = (64,
     return Segmentation(frame, class_map, np.array([[32 / width, 0, 0], [0, 24 / height, 0]]), 20.0)
 
 
+class Cameras:
+    """Write results to a site at 20 Hz until they are lost."""
+
+    def __init__(self, served: Site, *names: str, size_wh: tuple[int, int] = (640, 360)) -> None:
+        self._served = served
+        self._names = names or ("front",)
+        self._size_wh = size_wh
+        self._done = threading.Event()
+        self.is_lost = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        index, lost_ns = 0, 0
+        while not self._done.wait(0.05):
+            index += 1
+            if self.is_lost.is_set():
+                lost_ns = lost_ns or time.monotonic_ns()
+                self._served.sink.notify(SourceStatus("front", "lost", lost_ns))
+                continue
+            for name in self._names:
+                if name not in self._served.pipeline.waiting:
+                    self._served.write(index, name, size_wh=self._size_wh)
+
+    def __enter__(self) -> Cameras:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
 class Site:
     """A page at a free port.
 
     Args:
         token: makes it one that is served to other machines too, as far as it knows.
         attached: its pipeline is there.
+        names: by which it is known besides.
         connections: the server's limits.
     """
 
-    def __init__(self, token: str = "", *, attached: bool = True, connections: Connections | None = None) -> None:
+    def __init__(
+        self, token: str = "", *, attached: bool = True, names: str = "", connections: Connections | None = None
+    ) -> None:
         uri = f"web://0.0.0.0:0#token={token}" if token else "web://127.0.0.1:0"
+        uri += f"&names={names}" if names else ""
         self.sink = WebSink(uri, CLASSES, connections=connections)
         self.port = self.sink.port
         self.host = f"127.0.0.1:{self.port}"
@@ -136,9 +182,11 @@ class Site:
 
 
 @contextmanager
-def site(token: str = "", *, attached: bool = True, connections: Connections | None = None) -> Iterator[Site]:
+def site(
+    token: str = "", *, attached: bool = True, names: str = "", connections: Connections | None = None
+) -> Iterator[Site]:
     """A site that is closed again."""
-    served = Site(token, attached=attached, connections=connections)
+    served = Site(token, attached=attached, names=names, connections=connections)
     try:
         yield served
     finally:

@@ -100,6 +100,34 @@ def test_a_page_for_other_machines_knows_addresses_and_its_own_names() -> None:
         assert served.request("/api/status", headers=bearer)[0] == 200
 
 
+def test_behind_a_proxy_the_page_knows_the_names_that_it_was_given_and_no_others() -> None:
+    with site(TOKEN, names="cams.example.org,cams.lan") as served:
+        cookie = _log_in(served, TOKEN)[1]["set-cookie"].split(";")[0]
+
+        def pause(host: str, origin: str) -> int:
+            headers = {"Host": host, "Origin": origin, "Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
+            return served.request("/api/sources/front/pause", "POST", headers)[0]
+
+        for host in ("cams.example.org", "CAMS.example.org:8443", "cams.lan"):
+            assert served.request("/login", headers={"Host": host})[0] == 200
+            for origin in ("https://cams.example.org", "http://Cams.example.org:8443", f"https://{host}"):
+                assert pause(host, origin) == 200, (host, origin)
+        assert pause(served.host, "https://cams.example.org") == 200, "the proxy has put in where it found the page"
+        for host in ("evil.example", "x.cams.example.org", "example.org", "cams.example.org.evil.example"):
+            assert served.request("/login", headers={"Host": host})[0] == 421
+            for prefix in ("http", "https"):
+                assert pause("cams.example.org", f"{prefix}://{host}") == 403
+        for origin in (
+            "null",
+            "",
+            "ftp://cams.example.org",
+            "cams.example.org",
+            "https://cams.example.org@evil.example",
+        ):
+            assert pause("cams.example.org", origin) == 403, origin
+        assert served.request("/api/status", headers={"Host": "cams.example.org"})[0] == 401, "and needs the token"
+
+
 def test_other_pages_in_the_browser_cannot_press_buttons_or_embed_pictures() -> None:
     with site() as served:
         served.write(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from math import nan
 
 import cv2
 import numpy as np
@@ -46,6 +47,35 @@ def test_health_is_ready_only_while_results_come_and_names_no_camera() -> None:
         served.write(0)
         status, _, body = served.request("/health/ready")
         assert (status, json.loads(body)) == (200, {"ready": True, "reasons": []})
+
+
+def test_a_failed_sink_or_a_stage_that_hangs_is_not_ready_and_is_named_to_those_who_may_know() -> None:
+    with site() as served:
+        served.write(0)
+        served.pipeline.detached, served.pipeline.hanging = ("web://127.0.0.1:0",), ("source rtsp://10.0.0.7/yard",)
+        status, _, body = served.request("/health/ready")
+        assert (status, json.loads(body)["reasons"]) == (503, ["1 stage hangs", "1 of 1 sinks: failed"])
+        told = served.json("/api/status")["statistics"]
+        assert (told["detached"], told["hanging"]) == (["web://127.0.0.1:0"], ["source rtsp://10.0.0.7/yard"])
+        text = served.request("/metrics")[2].decode().splitlines()
+        served.pipeline.detached, served.pipeline.hanging = (), ()
+        assert served.request("/health/ready")[0] == 200
+        healthy = served.request("/metrics")[2].decode().splitlines()
+    assert 'vidseg_sink_detached{sink="web://127.0.0.1:0"} 1.0' in text
+    assert 'vidseg_stage_hanging{stage="source rtsp://10.0.0.7/yard"} 1.0' in text
+    assert 'vidseg_stage_hanging{stage="infer"} 0.0' in text
+    assert 'vidseg_sink_detached{sink="web://127.0.0.1:0"} 0.0' in healthy
+
+
+def test_ages_that_nobody_knows_are_null_or_absent() -> None:
+    with site() as served:
+        served.pipeline.age_ms = nan
+        status = served.request("/api/status")[2]
+        text = served.request("/metrics")[2].decode()
+    told = json.loads(status, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["statistics"]
+    assert (told["age_p50_ms"], told["age_p99_ms"]) == (None, None)
+    assert "vidseg_age_seconds{" not in text
+    assert "nan" not in text.lower()
 
 
 def test_before_the_pipeline_is_there_its_parts_say_so() -> None:
@@ -165,6 +195,7 @@ def test_events_tell_the_classes_and_then_the_state_each_second() -> None:
 
 def test_what_is_asked_while_results_come_is_always_whole() -> None:
     with site() as served:
+        served.write(0)
         done = threading.Event()
 
         def write() -> None:

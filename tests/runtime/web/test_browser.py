@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import threading
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.runtime.web.site import TOKEN, Site, site
-from vidseg.runtime.frame import SourceStatus
+from tests.runtime.web.conftest import CHROMIUM, DESKTOP, PHONE, PIXEL, TIMEOUT_MS, open_page
+from tests.runtime.web.site import TOKEN, Cameras, site
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -21,20 +18,8 @@ pytest.importorskip("playwright", reason="needs playwright")
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
-TIMEOUT_MS = 10_000
-
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
-PIXEL = """image => {
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = 1;
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(image, 0, 0, 1, 1);
-    return image.naturalWidth && context.getImageData(0, 0, 1, 1).data[0];
-}"""
 PAINTED = """canvas => {
     const { width, height } = canvas;
     const copy = Object.assign(document.createElement("canvas"), { width, height });
@@ -47,58 +32,6 @@ PAINTED = """canvas => {
 }"""
 
 
-class Cameras:
-    """Write results at 20 Hz until they are lost."""
-
-    def __init__(self, served: Site, *names: str) -> None:
-        self._served = served
-        self._names = names or ("front",)
-        self._done = threading.Event()
-        self.is_lost = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        index, lost_ns = 0, 0
-        while not self._done.wait(0.05):
-            index += 1
-            if self.is_lost.is_set():
-                lost_ns = lost_ns or time.monotonic_ns()
-                self._served.sink.notify(SourceStatus("front", "lost", lost_ns))
-                continue
-            for name in self._names:
-                if name not in self._served.pipeline.waiting:
-                    self._served.write(index, name, size_wh=(640, 360))
-
-    def __enter__(self) -> Cameras:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def _page(browser: Browser, size: dict[str, int], scheme: str = "light") -> tuple[Page, list[str]]:
-    """A page, and what it complains of."""
-    context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
-    context.set_default_timeout(TIMEOUT_MS)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    return page, complaints
-
-
 def _until(page: Page, script: str, argument: Any = None) -> None:
     page.wait_for_function(script, arg=argument, timeout=TIMEOUT_MS, polling=50)
 
@@ -106,7 +39,7 @@ def _until(page: Page, script: str, argument: Any = None) -> None:
 @pytest.mark.timeout(90)
 def test_pictures_move_charts_draw_buttons_work_and_a_lost_camera_is_no_picture(browser: Browser) -> None:
     with site() as served, Cameras(served) as cameras:
-        page, complaints = _page(browser, DESKTOP)
+        page, complaints = open_page(browser, DESKTOP)
         page.goto(f"http://{served.host}/")
         image = page.locator(".camera[data-id=front] img")
         image.wait_for(state="visible")
@@ -156,7 +89,7 @@ def test_nothing_is_cut_off_and_the_colors_follow_the_system(
 ) -> None:
     with site() as served, Cameras(served):
         served.pipeline.names = ("front", "x" * 120, "<img src=x onerror=alert(1)>")
-        page, complaints = _page(browser, size, scheme)
+        page, complaints = open_page(browser, size, scheme)
         page.goto(f"http://{served.host}/")
         page.locator(".camera").nth(2).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
@@ -172,7 +105,7 @@ def test_many_cameras_leave_connections_for_the_rest_and_a_closed_page_leaves_no
     names = tuple(f"camera {number}" for number in range(9))
     with site() as served, Cameras(served, *names):
         served.pipeline.names = names
-        page, complaints = _page(browser, {"width": 1600, "height": 3000})
+        page, complaints = open_page(browser, {"width": 1600, "height": 3000})
         page.goto(f"http://{served.host}/")
         _until(page, "() => [...document.querySelectorAll('.camera img')].filter(i => i.naturalWidth).length === 9")
         assert served.metric("vidseg_page_viewers") == 4
@@ -188,7 +121,7 @@ def test_many_cameras_leave_connections_for_the_rest_and_a_closed_page_leaves_no
 @pytest.mark.timeout(60)
 def test_a_person_logs_in_and_hears_when_the_server_is_gone(browser: Browser) -> None:
     with site(TOKEN) as served, Cameras(served):
-        page, complaints = _page(browser, PHONE)
+        page, complaints = open_page(browser, PHONE)
         page.goto(f"http://{served.host}/")
         assert page.url.endswith("/login")
         page.get_by_label("Token").fill("wrong wrong wrong")
@@ -204,4 +137,23 @@ def test_a_person_logs_in_and_hears_when_the_server_is_gone(browser: Browser) ->
         page.get_by_role("button", name="Resume").wait_for()
         served.sink.close()
         page.get_by_text("No connection to vidseg since").wait_for()
+        page.context.close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("action", ["a button", "another look at the page"])
+def test_who_is_not_logged_in_any_more_is_asked_for_the_token_again(browser: Browser, action: str) -> None:
+    with site(TOKEN) as served, Cameras(served):
+        page, _ = open_page(browser, PHONE)  # the browser reports the answers 401
+        page.goto(f"http://{served.host}/")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Log in").click()
+        page.locator(".camera img").first.wait_for(state="visible")
+        page.context.clear_cookies()
+        if action == "a button":
+            page.get_by_role("button", name="Pause").first.click()
+        else:
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.get_by_label("Token").wait_for()
+        assert page.url.endswith("/login")
         page.context.close()
