@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,12 +26,13 @@ from vidseg.runtime.results.zones import Zone
 from vidseg.runtime.sources import Source
 from vidseg.runtime.sources.opening import source_from_uri
 from vidseg.runtime.view import View
-from vidseg.runtime.yaml_reading import read_yaml
+from vidseg.runtime.yaml_reading import MAX_BYTES, read_yaml
 
-MAX_FILE_BYTES = 1 << 20
 MAX_SECRET_BYTES = 4096
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+NAMES_DO = "Names have at most 64 letters of a to z, digits, spaces and . _ -, and begin with a letter or a digit."
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}\Z")]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
@@ -122,18 +124,52 @@ def read_site(path: Path) -> Site:
     """
     try:
         with path.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
+            content = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read", error.strerror or "", "Check the path.") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigurationError(f"{path} is no configuration", "more than a mebibyte")
+    document: object = None
     try:
-        return msgspec.convert(read_yaml(content), Site)
+        document = read_yaml(content)
+        return msgspec.convert(document, Site)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at ")
-        raise ConfigurationError(f"{path}: {place.strip('`$.') or 'it'} is not understood", what) from None
+        shown = _with_name(re.sub(r"[`$]\.?", "", place), document) or "it"
+        do = NAMES_DO if shown.startswith("key in") and "regex" in what else ""
+        raise ConfigurationError(f"{path}: {shown} is not understood", _without_values(what), do) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is no YAML", str(error)) from error
+        raise ConfigurationError(f"{path} is no YAML", str(error)) from None
+
+
+def _with_name(place: str, document: object) -> str:
+    """A place with the name of its source or event, which msgspec leaves out. What is in it is not shown."""
+    kinds = {"sources[...]": SourceSpec, "events[...]": EventSpec}
+    found = next((part for part in kinds if place.startswith(part)), None)
+    specs = document.get(found.removesuffix("[...]")) if found and isinstance(document, dict) else None
+    if found is None or not isinstance(specs, dict):
+        return place
+    for name, spec in specs.items():
+        try:
+            msgspec.convert({name: None}, dict[Name, None])
+        except msgspec.ValidationError:
+            continue
+        try:
+            msgspec.convert(spec, kinds[found])
+        except msgspec.ValidationError:
+            return place.replace("[...]", f".{name}", 1)
+    return place
+
+
+def _without_values(what: str) -> str:
+    """What msgspec says, without a value, and without a key unless it is nearly one of ours: a comma in a password
+    makes a key of what stands behind it."""
+    kind, mark, key = what.partition("`")
+    if not mark or not kind.startswith("Object contains unknown field"):
+        return re.sub(r" '.*'", "", what, flags=re.DOTALL)
+    near = get_close_matches(key[:-1], _KEYS, 1) if re.fullmatch(r"[A-Za-z_]{1,30}`", key) else []
+    return f"{what}, which is nearly {near[0]}" if near else kind.rstrip()
+
+
+_KEYS = [field.encode_name for kind in (Site, SourceSpec, EventSpec) for field in msgspec.structs.fields(kind)]
 
 
 def with_secrets(text: str, environment: Mapping[str, str], name: str) -> str:
@@ -142,7 +178,7 @@ def with_secrets(text: str, environment: Mapping[str, str], name: str) -> str:
     Args:
         text: with `${NAME}` or `${file:PATH}`.
         environment: as `os.environ`.
-        name: of the source, for messages, which never repeat a secret.
+        name: of what the address belongs to, for messages, which never repeat a secret.
 
     Raises:
         ConfigurationError: a variable is not set, a file cannot be read or is empty.
@@ -156,9 +192,9 @@ def with_secrets(text: str, environment: Mapping[str, str], name: str) -> str:
         if separator and kind == "file":
             return _secret_of_file(Path(path), name)
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", inner):
-            raise ConfigurationError(f"source {name}: ${{…}} is not understood", "", "Write ${NAME} or ${file:PATH}.")
+            raise ConfigurationError(f"{name}: ${{…}} is not understood", "", "Write ${NAME} or ${file:PATH}.")
         if inner not in environment:
-            raise ConfigurationError(f"source {name}: the variable {inner} is not set", "", f"export {inner}=…")
+            raise ConfigurationError(f"{name}: the variable {inner} is not set", "", f"export {inner}=…")
         return environment[inner]
 
     return _VARIABLE.sub(filled, text)
@@ -168,11 +204,11 @@ def _secret_of_file(path: Path, name: str) -> str:
     try:
         with path.open("rb") as stream:
             line = stream.read(MAX_SECRET_BYTES).split(b"\n", 1)[0].decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: it is no UTF-8, or no path
         reason = error.strerror if isinstance(error, OSError) else "no text"
-        raise ConfigurationError(f"source {name}: the secret in {path} cannot be read", reason or "") from None
+        raise ConfigurationError(f"{name}: the secret in {path} cannot be read", reason or "") from None
     if not line:
-        raise ConfigurationError(f"source {name}: there is no secret in {path}", "an empty line")
+        raise ConfigurationError(f"{name}: there is no secret in {path}", "an empty line")
     return line
 
 
@@ -203,9 +239,18 @@ def sources_of(site: Site, environment: Mapping[str, str], *, realtime: bool = F
         UsageError: an address that is not understood.
     """
     return [
-        NamedSource(name, source_from_uri(with_secrets(spec.uri, environment, name), realtime=realtime))
+        NamedSource(name, source_from_uri(with_secrets(spec.uri, environment, f"source {name}"), realtime=realtime))
         for name, spec in site.sources.items()
     ]
+
+
+def sinks_of(site: Site, environment: Mapping[str, str]) -> list[str]:
+    """The sinks of a site, as `vidseg run --sink` takes them, with their secrets: a page's token, a server's password.
+
+    Raises:
+        ConfigurationError: see `with_secrets`.
+    """
+    return [with_secrets(text, environment, f"sink {number}") for number, text in enumerate(site.sinks, 1)]
 
 
 class NamedSource:

@@ -323,3 +323,12 @@ def test_labels_of_a_scene_are_those_of_its_frames() -> None:
     labels[-code_height(48) :] = UNKNOWN
     assert np.array_equal(source.labels(5), labels)
     assert image.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("given", [("--sink", "jsonl://-"), ("--config", "site.yaml")])
+def test_two_that_print_are_refused(tmp_path: Path, given: tuple[str, str]) -> None:
+    """Lines of two kinds, mixed, would be understood by no program."""
+    (tmp_path / "site.yaml").write_text("sources: {street: {uri: 'scene://street?frames=2'}}\nsinks: ['jsonl://-']\n")
+    done = vidseg("run", *given, "--json", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "both write to the standard output" in done.stderr

@@ -32,7 +32,7 @@ def _vidseg_commands(page: str) -> list[list[str]]:
     """What is given to `vidseg`, also through a container's image, each once, with a rendered street for a camera."""
     found: list[list[str]] = []
     for line in _lines(page):
-        words = shlex.split(re.sub(r"/dev/video[0-9]+", "scene://street?frames=5", line))
+        words = shlex.split(re.sub(r"/dev/video[0-9]+|csi://[0-9]+", "scene://street?frames=5", line))
         images = [index for index, word in enumerate(words) if word.startswith("vidseg:")]
         if words[0] == "vidseg":
             found.append(words)

@@ -15,6 +15,7 @@ from tests.export.models import write_model
 from tests.reader_material import run, write_clip
 from tests.tiny_models import write_tiny_bundle
 from vidseg.cli import app
+from vidseg.runtime.site import read_site
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
@@ -76,3 +77,17 @@ def test_every_option_that_a_page_names_is_there() -> None:
         ours = "\n".join(line for line in code.splitlines() if line.lstrip().startswith(("vidseg", "--")))
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
         assert named <= there, page
+
+
+def test_every_configuration_of_a_page_is_understood(tmp_path: Path) -> None:
+    """Also the one that the service runs."""
+    found = 0
+    for page in ("site.md", "systemd.md", "web.md", "recording.md"):
+        for text in re.findall(r"```yaml\n(.*?)```", PAGES[page], flags=re.DOTALL):
+            if "sources:" in text:
+                (tmp_path / "site.yaml").write_text(text)
+                assert read_site(tmp_path / "site.yaml").sources
+                found += 1
+    assert found >= 2
+    unit = (ROOT / "deploy/systemd/vidseg.service").read_text()
+    assert "vidseg run --config /etc/vidseg/site.yaml" in unit

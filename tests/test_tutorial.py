@@ -18,6 +18,7 @@ EXPECTED = [
     r"street\S* 9 \d+ ms\nLedger",
     "20 pictures",
     r"\[0, 1, .*11\]",
+    r"street\S* and street\S*seed=7",
     "go\n",
     "fastest",
 ]

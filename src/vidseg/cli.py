@@ -29,7 +29,7 @@ from vidseg.options import (
     thread_counts_of,
 )
 from vidseg.progress import progress_bar
-from vidseg.runtime.errors import StopTimeoutError, VidsegError
+from vidseg.runtime.errors import StopTimeoutError, UsageError, VidsegError
 
 if TYPE_CHECKING:
     from vidseg.runtime.pipeline import Pipeline, Statistics
@@ -133,9 +133,11 @@ def run(
         hud=hud, realtime=realtime, every_frame=every_frame, deadline_ms=deadline,
     )  # fmt: skip
     if config is None:
+        _check_output(sink or [], as_json=as_json)
         pipeline = _pipeline(bundle, source or [], sink or [], options)
     else:
-        pipeline = _pipeline_of_site(config, bundle, (source or [], sink or []), options, given_names(context))
+        ends = (source or [], sink or [])
+        pipeline = _pipeline_of_site(config, bundle, ends, options, given_names(context), as_json=as_json)
     try:
         received = _run_and_report(pipeline, as_json=as_json)
     finally:
@@ -159,16 +161,28 @@ def _pipeline(bundle: Path | None, sources: list[str], sinks: list[str], options
 
 
 def _pipeline_of_site(
-    config: Path, bundle: Path | None, ends: tuple[list[str], list[str]], options: OpenOptions, given: frozenset[str]
+    config: Path,
+    bundle: Path | None,
+    ends: tuple[list[str], list[str]],
+    options: OpenOptions,
+    given: frozenset[str],
+    *,
+    as_json: bool,
 ) -> Pipeline:
     """What is given goes before what the configuration says."""
     from vidseg.runtime.pipeline.opening import open_pipeline
-    from vidseg.runtime.site import read_site, sources_of, with_site
+    from vidseg.runtime.site import read_site, sinks_of, sources_of, with_site
 
     site = read_site(config)
     sources = ends[0] or sources_of(site, os.environ, realtime=options.realtime)
-    sinks = ends[1] or list(site.sinks) or ["null://"]
+    sinks = ends[1] or sinks_of(site, os.environ) or ["null://"]
+    _check_output(sinks, as_json=as_json)
     return open_pipeline(bundle or site.bundle, sources, sinks, with_site(options, site, given))
+
+
+def _check_output(sinks: list[str], *, as_json: bool) -> None:
+    if as_json and "jsonl://-" in sinks:
+        raise UsageError("--json and jsonl://- both write to the standard output", "", "Write one of them to a file.")
 
 
 def _free_name() -> str:

@@ -67,7 +67,10 @@ VariantOption = Annotated[
 ]
 SourceOption = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option(help="Video, image folder, /dev/video0, rtsp://… or scene://street; may be given more than once."),
+    typer.Option(
+        help="Video, image folder, /dev/video0, csi://0, rtsp://…, 'gst:PIPELINE' or scene://street; may be given more "
+        "than once."
+    ),
 ]
 SinkOption = Annotated[
     Optional[list[str]],  # noqa: UP045

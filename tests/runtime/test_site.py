@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from vidseg.runtime.errors import ConfigurationError
 from vidseg.runtime.pipeline.opening import OpenOptions
-from vidseg.runtime.site import read_site, sources_of, with_secrets, with_site
+from vidseg.runtime.site import read_site, sinks_of, sources_of, with_secrets, with_site
 
 SITE = """
 bundle: model.vidseg
@@ -69,6 +70,10 @@ def test_all_that_it_says_is_heeded_and_what_was_given_goes_before_it(tmp_path: 
         (("[0.8, 0.5], [0.8, 1]]", "[0.8, 0.5]]"), "zone 'crossing' is no polygon"),
         (("above: 0.2", "above: 0"), "event 'crowd' makes no sense"),
         (("  gate:", "  ../gate:"), "is not understood"),
+        (("engine: openvino", "engine: hunter2"), "engine is not understood: got Invalid enum value."),
+        (("hang_s: 30", "hunter2@camera: 1"), "it is not understood: got Object contains unknown field."),
+        (("hang_s: 30", "bundle: !!int hunter2"), "is no YAML"),
+        (("  gate:", '  "gate\\n":'), "is no YAML"),
         (("sources:", "sources: &all"), ""),
         (("sinks: [out.jsonl]", "sinks: *all"), "is no YAML"),
     ],
@@ -82,6 +87,7 @@ def test_what_is_wrong_is_one_line_that_says_where(tmp_path: Path, change: tuple
         with_site(OpenOptions(), read_site(path), frozenset())
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_file_that_is_missing_too_large_or_no_yaml_is_an_error(tmp_path: Path) -> None:
@@ -96,12 +102,12 @@ def test_a_file_that_is_missing_too_large_or_no_yaml_is_an_error(tmp_path: Path)
 def test_secrets_come_from_the_environment_or_a_file_and_are_in_no_message(tmp_path: Path) -> None:
     secret = tmp_path / "camera"
     secret.write_text("se cret\nmore\n")
-    found = with_secrets(f"rtsp://${{WHO}}:${{file:{secret}}}@camera/$${{x}}", {"WHO": "me"}, "gate")
+    found = with_secrets(f"rtsp://${{WHO}}:${{file:{secret}}}@camera/$${{x}}", {"WHO": "me"}, "source gate")
     assert found == "rtsp://me:se cret@camera/${x}"
     secret.write_text("\n")
-    for text in ("${NONE}", "${file:/none}", f"${{file:{secret}}}", "${a b}", "${}"):
+    for text in ("${NONE}", "${file:/none}", f"${{file:{secret}}}", "${a b}", "${}", "${file:a\0b}"):
         with pytest.raises(ConfigurationError, match="source gate") as caught:
-            with_secrets(f"rtsp://${{WHO}}:hidden@{text}", {"WHO": "hidden too"}, "gate")
+            with_secrets(f"rtsp://${{WHO}}:hidden@{text}", {"WHO": "hidden too"}, "source gate")
         assert "hidden" not in str(caught.value)
 
 
@@ -127,3 +133,30 @@ def test_the_command_runs_a_site(tmp_path: Path) -> None:
     assert {line["source"] for line in lines} == {"gate", "yard"}
     assert len(lines) == 8
     assert all("crossing" in line["zones"] for line in lines)
+
+
+def test_a_page_gets_its_token_from_the_environment(tmp_path: Path) -> None:
+    """Taken as it stands, a token of `${PAGE_TOKEN}` would let everybody in who reads the documentation."""
+    path = tmp_path / "site.yaml"
+    path.write_text("sources: {}\nsinks: ['web://0.0.0.0:8080#token=${PAGE_TOKEN}', out.jsonl]\n")
+    site = read_site(path)
+    assert sinks_of(site, {"PAGE_TOKEN": "0123456789abcdef"}) == [
+        "web://0.0.0.0:8080#token=0123456789abcdef",
+        "out.jsonl",
+    ]
+    with pytest.raises(ConfigurationError, match="sink 1: the variable PAGE_TOKEN is not set"):
+        sinks_of(site, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sources: {gate: {uri: a.mp4}, yard: {uri: b.mp4, roi: [0, 0, 2, 1]}}", "sources.yard.roi"),
+        ("sources: {Tür: {uri: a.mp4}}", "begin with a letter or a digit"),
+        ("sources: {}\nevents: {crowd: {class: car, above: 7}}", "events.crowd.above"),
+    ],
+)
+def test_an_error_names_the_camera_that_it_is_about(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "site.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        read_site(tmp_path / "site.yaml")
