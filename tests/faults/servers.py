@@ -1,4 +1,4 @@
-"""A real RTSP server in a process of its own, to be frozen, killed and started again."""
+"""Real RTSP servers in processes of their own, to be frozen, killed and started again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, TypeVar
 
 import pytest
 
@@ -27,24 +28,30 @@ MISSING = _missing()
 needs_rtsp_server = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
-class RtspServer:
-    """Serves rtsp://127.0.0.1:PORT/live.
+PICTURE = (
+    "( videotestsrc is-live=true pattern=ball ! video/x-raw,width={},height={},framerate={}/1,format=I420 "
+    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay name=pay0 pt=96 config-interval=1 )"
+)
+TAKE = (
+    "( rtph264depay name=depay0 ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au "
+    "! filesink sync=false append=true buffer-mode=unbuffered location={} )"
+)
+RATE = 15
 
-    Args:
-        size_wh: of the picture.
-        credentials: user and password that it wants.
-        port: 0 for any that is free.
-    """
+ServerT = TypeVar("ServerT", bound="_Server")
+
+
+class _Server:
+    """A server at rtsp://127.0.0.1:PORT/live; a context manager."""
 
     def __init__(
-        self, size_wh: tuple[int, int] = (320, 240), credentials: tuple[str, str] | None = None, port: int = 0
+        self, mode: Literal["play", "record"], description: str, credentials: tuple[str, str] | None, port: int
     ) -> None:
-        self._size = f"{size_wh[0]}x{size_wh[1]}"
+        self._arguments = [str(port), mode, description, *(credentials or ())]
         self._credentials = credentials
-        self._wanted_port = port
 
-    def __enter__(self) -> RtspServer:
-        command = [SYSTEM_PYTHON, str(SERVER), str(self._wanted_port), self._size, "15", *(self._credentials or ())]
+    def __enter__(self: ServerT) -> ServerT:
+        command = [SYSTEM_PYTHON, str(SERVER), *self._arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -58,7 +65,12 @@ class RtspServer:
     @property
     def uri(self) -> str:
         user = ":".join(self._credentials) + "@" if self._credentials else ""
-        return f"rtsp://{user}127.0.0.1:{self.port}/live"
+        return f"rtsp://{user}{self.place}"
+
+    @property
+    def place(self) -> str:
+        """The address without scheme and credentials."""
+        return f"127.0.0.1:{self.port}/live"
 
     def freeze(self) -> None:
         """It keeps its connections, and sends nothing any more."""
@@ -74,6 +86,34 @@ class RtspServer:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+class RtspServer(_Server):
+    """Serves live H.264, 15 pictures a second.
+
+    Args:
+        size_wh: of the picture.
+        credentials: user and password that it wants.
+        port: 0 for any that is free.
+    """
+
+    def __init__(
+        self, size_wh: tuple[int, int] = (320, 240), credentials: tuple[str, str] | None = None, port: int = 0
+    ) -> None:
+        super().__init__("play", PICTURE.format(*size_wh, RATE), credentials, port)
+
+
+class RecordingServer(_Server):
+    """Takes a stream, and appends it to a file, as raw H.264.
+
+    Args:
+        path: of the file.
+        credentials: user and password that it wants.
+        port: 0 for any that is free.
+    """
+
+    def __init__(self, path: Path, credentials: tuple[str, str] | None = None, port: int = 0) -> None:
+        super().__init__("record", TAKE.format(path), credentials, port)
 
 
 def free_port() -> int:
