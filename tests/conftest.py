@@ -11,6 +11,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="random tests run all their cases, which takes minutes")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that may take long come first: at the end, no core waits for the last one of another."""
+    items.sort(key=lambda item: -_most_s(item))
+
+
+def _most_s(item: pytest.Item) -> float:
+    """What a test's own time limit is, in seconds, where that is a long one."""
+    mark = item.get_closest_marker("timeout")
+    most_s = float(mark.args[0]) if mark else 0.0
+    return most_s if most_s > LONG_S else 0.0
+
+
+LONG_S = 100
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test, nor a command that it starts, reads or changes what the user's runs have remembered."""

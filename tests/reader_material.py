@@ -48,7 +48,7 @@ def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str
 
 def write(folder: Path, size_wh: tuple[int, int] = SIZE_WH) -> None:
     """Put `model.onnx`, `classes.txt`, `clip.mp4`, `images/` and `labels/` into a folder."""
-    write_wide_model(folder / "model.onnx", size_wh, classes=7, stride=8)
+    write_wide_model(folder / "model.onnx", size_wh, classes=7, stride=16)
     (folder / "classes.txt").write_text("sky\nroad\npavement\nbuilding\ntree\ncar\nperson\n")
     write_clip(folder / "clip.mp4", size_wh=size_wh)
     street = Street(11, size_wh)

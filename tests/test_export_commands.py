@@ -6,7 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -15,6 +18,7 @@ from onnx import TensorProto, helper
 
 from tests.export.models import ModelSpec, write_model, write_wide_model
 from tests.test_cli import VIDSEG, vidseg
+from vidseg.cli import main
 from vidseg.export.quantization import QuantizationRequest
 
 
@@ -79,6 +83,29 @@ def test_lint_of_something_else_is_one_line(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+Command: TypeAlias = Callable[..., tuple[object, str]]
+
+
+@pytest.fixture
+def in_process(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> Command:
+    """Runs the command here, in the test's folder, for tests that are many: its exit code and what it says."""
+
+    def run(*arguments: str) -> tuple[object, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["vidseg", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        logged = "".join(f"vidseg: {message}\n" for message in caplog.messages)
+        return ended.value.code, capsys.readouterr().err + logged
+
+    return run
+
+
 LABELLED = ("--calib", "frames/", "--verify-images", "frames/", "--verify-labels", "frames/")
 FOR_LABELS = (("--verify-map", "map"), ("--verify-ignore", "0"), ("--max-miou-drop", "1"), ("--max-class-drop", "1"))
 FOR_INT8 = (
@@ -105,15 +132,17 @@ FOR_INT8 = (
         (("--out", "/proc/out.vidseg"), 3, "nothing can be written in its folder"),
     ],
 )
-def test_bad_options_are_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
+def test_bad_options_are_one_line(
+    tmp_path: Path, in_process: Command, arguments: tuple[str, ...], code: int, message: str
+) -> None:
     write_model(tmp_path / "model.onnx", ModelSpec())
     (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
     (tmp_path / "frames").mkdir()
-    done = vidseg("export", "model.onnx", "--labels", "classes.txt", "--out", "out.vidseg", *arguments, folder=tmp_path)
-    assert done.returncode == code, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("vidseg: ")]
+    found, said = in_process("export", "model.onnx", "--labels", "classes.txt", "--out", "out.vidseg", *arguments)
+    assert found == code, said
+    (line,) = [line for line in said.splitlines() if line.startswith("vidseg: ")]
     assert message in line
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     assert not (tmp_path / "out.vidseg").exists()
 
 

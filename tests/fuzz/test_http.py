@@ -20,7 +20,8 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.invariant import check_line, limited
 from tests.fuzz.offers import hostile_offer
 from tests.fuzz.requests import ALL_STATUSES, CLASS_NAMES, HANDLERS, Asked, Visitor, hostile_request
-from tests.runtime.web.site import Site, site, until
+from tests.runtime.web.site import Site, site
+from tests.waiting import until
 from vidseg.runtime.frame import SourceState, SourceStatus
 
 pytest.importorskip("starlette")

@@ -19,7 +19,7 @@ _PRIVATE_NAME = (
     r"|proxy|psk|pw|pwd|secret|token|user|username)(?:[%:_-][\w%:-]*)?|(?:[\w%:-]*[%:_-])?key"
 )
 _PRIVATE = re.compile(_PRIVATE_NAME, re.IGNORECASE)
-_PRIVATE_WITHIN = re.compile(rf"(?<![\w%:-])({_PRIVATE_NAME})(\s*=\s*)(?!\*\*\*)(\S+)", re.IGNORECASE)
+_PRIVATE_WITHIN = re.compile(rf"(?<![\w%:-])({_PRIVATE_NAME})(\s*=\s*)(\S+)", re.IGNORECASE)
 """Any that are in a value, or would be if words were told apart in another way."""
 
 
@@ -72,7 +72,7 @@ def _shown_value(key: str, value: str, secrets: set[str]) -> str:
 
 
 def _without_value(found: re.Match[str], secrets: set[str]) -> str:
-    secrets |= {found[3], _unquoted(found[3])}
+    secrets |= {found[3], _unquoted(found[3])} - {HIDDEN}
     return found[1] + found[2] + HIDDEN
 
 

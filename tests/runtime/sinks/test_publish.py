@@ -21,6 +21,7 @@ import pytest
 from tests.faults.servers import RecordingServer, free_port, needs_rtsp_server
 from tests.media import segmentation_of
 from tests.processes import children_running
+from tests.waiting import until
 from vidseg.runtime.errors import UsageError
 from vidseg.runtime.frame import Image, SourceStatus
 from vidseg.runtime.sinks.publish import PublishSink, PublishStatistics
@@ -228,7 +229,7 @@ def test_a_removed_source_makes_room_for_the_next(caplog: pytest.LogCaptureFixtu
             return sink.statistics().not_published
 
         assert give("front", "rear", "side") == 1
-        assert children_running("publish_child")
+        until(lambda: children_running("publish_child"))
         sink.notify(SourceStatus("rear", "removed", 0))
         sink.notify(SourceStatus("front", "lost", 0))
         assert give("front", "rear") == 2

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -191,14 +191,6 @@ def site(
         yield served
     finally:
         served.sink.close()
-
-
-def until(holds: Callable[[], object], timeout_s: float = 8.0) -> None:
-    """Wait until something holds; fail where it does not."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to it in time"
-        time.sleep(0.02)
 
 
 def pictures(connection: socket.socket, count: int) -> list[bytes]:

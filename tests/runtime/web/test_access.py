@@ -8,7 +8,8 @@ import urllib.parse
 
 import pytest
 
-from tests.runtime.web.site import TOKEN, Site, site, until
+from tests.runtime.web.site import TOKEN, Site, site
+from tests.waiting import until
 from vidseg.runtime.web.access import own_names
 
 pytest.importorskip("starlette")

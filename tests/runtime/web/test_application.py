@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.runtime.web.site import CLASSES, result_of, site, until
+from tests.runtime.web.site import CLASSES, result_of, site
+from tests.waiting import until
 from vidseg.runtime.frame import SourceStatus
 from vidseg.runtime.web.access import SECURITY_HEADERS
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.runtime.web.conftest import CHROMIUM, DESKTOP, PHONE, PIXEL, open_page
-from tests.runtime.web.site import Cameras, site, until
+from tests.runtime.web.site import Cameras, site
 from tests.runtime.web.test_outputs import FULL, record
+from tests.waiting import until
 from vidseg.runtime.frame import SourceStatus
 
 pytest.importorskip("starlette")

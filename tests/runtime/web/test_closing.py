@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.web.site import CLASSES, Site, site, until
+from tests.runtime.web.site import CLASSES, Site, site
+from tests.waiting import until
 from vidseg.runtime.errors import SinkError
 from vidseg.runtime.sinks.web import WebSink
 

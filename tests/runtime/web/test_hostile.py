@@ -9,7 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.runtime.web.site import Site, site, until
+from tests.runtime.web.site import Site, site
+from tests.waiting import until
 from vidseg.runtime.web.connections import MAX_CONNECTIONS, Connections
 
 pytest.importorskip("starlette")

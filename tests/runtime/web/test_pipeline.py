@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import MemorySource
-from tests.runtime.web.site import CLASSES, until
+from tests.runtime.web.site import CLASSES
+from tests.waiting import until
 from vidseg.runtime.engines.fake import FakeEngine
 from vidseg.runtime.frame import Image, Segmentation
 from vidseg.runtime.overlay import Overlay, OverlayStyle

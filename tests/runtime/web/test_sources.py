@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from tests.fakes import ManualClock, picture_of
-from tests.runtime.web.site import CLASSES, PretendPipeline, pictures, result_of, site, until
+from tests.runtime.web.site import CLASSES, PretendPipeline, pictures, result_of, site
+from tests.waiting import until
 from vidseg.runtime.captions import draw_hud
 from vidseg.runtime.clock import Clock
 from vidseg.runtime.engines.fake import FakeEngine

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.runtime.web.site import CLASSES, pictures, result_of, site, until
+from tests.runtime.web.site import CLASSES, pictures, result_of, site
+from tests.waiting import until
 from vidseg.runtime.frame import SourceStatus
 from vidseg.runtime.overlay import OverlayStyle
 from vidseg.runtime.web.connections import Connections

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.web.site import TOKEN, Cameras, Site, pictures, site, until
+from tests.runtime.web.site import TOKEN, Cameras, Site, pictures, site
+from tests.waiting import until
 from vidseg.runtime.errors import SinkError
 from vidseg.runtime.web.webrtc import MAX_PEERS, MAX_VIDEOS, SILENT_CHECKS, Peers
 

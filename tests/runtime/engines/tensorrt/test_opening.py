@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,8 @@ from tests.fakes import CollectingSink, MemorySource
 from tests.runtime.engines.tensorrt.graphs import SIZE_WH, bundle_of, graph
 from tests.runtime.engines.tensorrt.test_engine import library_of
 from vidseg.runtime.bundle import Bundle
-from vidseg.runtime.engines import Engine, candidates, predict
+from vidseg.runtime.engines import Engine, candidates, predict, trial
+from vidseg.runtime.engines.bench import BenchOptions, bench
 from vidseg.runtime.engines.candidates import Candidate
 from vidseg.runtime.engines.choice import ChoiceMemory
 from vidseg.runtime.engines.fake import FakeEngine
@@ -79,6 +81,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     monkeypatch.setattr(opening, "this_machine", lambda: Machine(made.library, FACTS))
     monkeypatch.setattr(opening, "PycudaDriver", lambda: made.cuda)
     monkeypatch.setattr(building, "build_plan", made.build)
+    monkeypatch.setattr(trial, "bench", partial(bench, options=BenchOptions(seconds=0.2)))
     yield made
     assert not made.cuda.is_entered, "an engine is not closed"
 

@@ -54,6 +54,7 @@ def test_the_credentials_of_an_address_are_not_shown(password: str) -> None:
         ('x user-pw="secret closed ! never', f"x user-pw={HIDDEN} closed ! never"),
         ('x name="y user-pw=secret ! z', f'x name="y user-pw={HIDDEN} ! z'),
         ('x struct="a,pwd=secret ! z"', f'x struct="a,pwd={HIDDEN} ! z"'),
+        ('x struct="a,pwd=***secret ! z', f'x struct="a,pwd={HIDDEN} ! z'),
         (r"x user-pw=se\ cr\"secret ! y", f"x user-pw={HIDDEN} ! y"),
         ("x location=rtsp://u:secret@ ! y", f"x location={HIDDEN} ! y"),
     ],
