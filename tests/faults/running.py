@@ -14,6 +14,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
+from tests.processes import children_of
+
 ROOT = Path(__file__).parents[2]
 END_S = 5.0
 """Behind SIGTERM."""
@@ -86,8 +88,7 @@ class Run:
 
     def children(self) -> list[int]:
         """Ids of its processes."""
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        return children_of(self.process.pid)
 
     def wait_for_result(self, source: str, timeout_s: float, *, more_than: int = 0) -> float:
         """Until another result of a source; returns how long that took, in seconds."""
