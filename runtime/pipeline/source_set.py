@@ -53,7 +53,7 @@ class SourceSet:
         self._books = books
         self._heartbeats = heartbeats
         self._options = options
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sources = {source.name: source for source in sources}
         self._controls = {source.name: SourceControl(closes=source.live) for source in sources}
         self._recorded = {source.name for source in sources if not source.live}
@@ -116,8 +116,8 @@ class SourceSet:
             view: what of its pictures counts.
 
         Raises:
-            UsageError: it is recorded, there is one of its name, the URI is not understood, or the pipeline does not
-                run.
+            UsageError: it is recorded, there is one of its name, or one that has not let go yet, the URI is not
+                understood, or the pipeline does not run.
         """
         source = source_from_uri(source) if isinstance(source, str) else source
         if not source.live:
@@ -125,6 +125,8 @@ class SourceSet:
                 f"{source.name}: a recorded source has to be there from the start", "", "Start a run of it."
             )
         with self._lock:
+            if source.name in self._leaving:
+                raise UsageError(f"{source.name} was removed and has not let go yet", "", "Add it again in a moment.")
             if source.name in self._sources:
                 raise UsageError("two sources are the same", f"{source.name} twice", "Name each one once.")
             if not self._intake.add(source.name, policy_of(source, self._options)):
@@ -145,8 +147,9 @@ class SourceSet:
         Raises:
             UsageError: there is none of that name.
         """
-        control = self._control(name)
-        self._leaving.add(name)
+        with self._lock:
+            control = self._control(name)
+            self._leaving.add(name)
         control.stop()
 
     def pause(self, name: str) -> None:
@@ -176,7 +179,6 @@ class SourceSet:
         """Its thread is done. True for one that was removed: it is forgotten, with the frames that wait of it."""
         if name not in self._leaving:
             return False
-        self._leaving.discard(name)
         self._forget(name)
         return True
 
@@ -189,6 +191,7 @@ class SourceSet:
     def _forget(self, name: str) -> None:
         with self._lock:
             del self._sources[name], self._controls[name]
+            self._leaving.discard(name)
             worker = self._workers.pop(name, None)
             if worker is not None:
                 self._next_epochs[name] = worker.next_epoch

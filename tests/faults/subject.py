@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tests.fakes import FakeCapture, picture_of
 from tests.processes import children_running
+from tests.waiting import until
 from vidseg.runtime.clock import Clock, SystemClock
 from vidseg.runtime.engines import Ticket
 from vidseg.runtime.engines.fake import FakeEngine
@@ -199,6 +200,11 @@ class Subject:
         self.unbalanced += not statistics.ledger.balanced
         say(at=monotonic(), counts=self.tally.counts, last=self.tally.last, sizes=self.tally.sizes)
 
+    def _add(self, uri: str) -> None:
+        source = source_from_uri(uri)
+        until(lambda: source.name not in self.pipeline.sources.names)  # one of that name has let go
+        self.pipeline.sources.add(source)
+
     def obey(self, order: dict[str, Any]) -> None:
         """Let something go wrong, or do what a person may do while it runs."""
         sources = self.pipeline.sources
@@ -213,7 +219,7 @@ class Subject:
             "pause": sources.pause,
             "resume": sources.resume,
             "remove": sources.remove,
-            "add": lambda uri: sources.add(source_from_uri(uri)),
+            "add": self._add,
         }
         for name, value in order.items():
             orders[name](value)

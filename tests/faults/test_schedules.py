@@ -30,7 +30,7 @@ PASSWORD = "p@ss/w?rd#[x"
 RECONNECT_S = 2.0
 KEPT_RATE = 0.95
 IN_SUITE, IN_LONG = 20, 200
-ATTEMPTS = 4
+ATTEMPTS = 6
 AT_THE_EDGES = 2
 """Pictures that were counted before, or come when it is counted."""
 

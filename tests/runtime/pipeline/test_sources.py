@@ -115,6 +115,32 @@ def test_a_camera_is_added_and_removed_and_the_other_goes_on() -> None:
     assert (late.opened, late.closed) == (1, 1)
 
 
+class SlowToClose(Camera):
+    """Holds its device until it is told to let go."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.let_go = threading.Event()
+
+    def close(self) -> None:
+        assert self.let_go.wait(20)
+        super().close()
+
+
+def test_a_name_is_free_when_its_camera_has_let_go_and_not_before() -> None:
+    slow = SlowToClose("b")
+    pipeline, eyes = started(Camera("a"), slow)
+    eyes.more_of("a", "b")
+    pipeline.sources.remove("b")
+    with pytest.raises(UsageError, match="b was removed and has not let go yet"):
+        pipeline.sources.add(Camera("b"))
+    slow.let_go.set()
+    eyes.wait(lambda: ("b", "removed") in eyes.states)
+    pipeline.sources.add(Camera("b"))
+    eyes.more_of("a", "b")
+    ended(pipeline, eyes)
+
+
 def test_a_camera_is_added_by_its_name() -> None:
     pipeline, eyes = started(Camera("a"))
     pipeline.sources.add("scene://street?size=64x48&fps=200")
