@@ -38,8 +38,9 @@ MAX_MACROBLOCKS = 3600
 MIN_INTERVAL_S = 1 / 30
 """Between two pictures: the most that level 3.1 allows for the largest."""
 
-KEYFRAME_INTERVAL_NS = 2_000_000_000
-"""As long as a viewer may wait that has lost what could not be sent again."""
+KEYFRAME_INTERVAL_S = 2.0
+"""As long as a viewer may wait that has lost what could not be sent again. So often a picture that stays is sent too:
+where the one of a camera that rests was lost, nothing behind it would tell the viewer that there was one."""
 
 MAX_WAITING = 8
 """Pictures that wait for one viewer: half a second at 15 a second. Behind them it is given a new start."""
@@ -84,7 +85,7 @@ class VideoEncoder:
         frame = encodable(self._reformatter, np.ascontiguousarray(picture), time_ns)
         if keyframe or time_ns >= self._next_keyframe_ns:
             frame.pict_type = PictureType.I
-            self._next_keyframe_ns = time_ns + KEYFRAME_INTERVAL_NS
+            self._next_keyframe_ns = time_ns + round(KEYFRAME_INTERVAL_S * 1e9)
         return self._context.encode(frame)
 
 
@@ -163,8 +164,8 @@ class Video:
         self._changed.set()
 
     async def encode(self) -> None:
-        """Encode each picture that is new when the one before is done, until the source is removed; none where nobody
-        takes them.
+        """Encode each picture that is new when the one before is done, and one that stays every two seconds, until the
+        source is removed; none where nobody takes them.
 
         Raises:
             FFmpegError: the encoder has failed.
@@ -173,10 +174,11 @@ class Video:
         started, version = loop.time(), 0
         with changes_of(self._board, self._name, self._changed) as watch:
             while not watch.has_ended:
+                stays = not self._changed.is_set()
                 self._changed.clear()
                 shown, keyframe = self._board.shown(self._name), self._wants_keyframe
                 is_wanted = any(viewer.has_begun for viewer in self._viewers)
-                if is_wanted and (shown.version != version or keyframe):
+                if is_wanted and (shown.version != version or keyframe or stays):
                     version, self._wants_keyframe = shown.version, False
                     begun = loop.time()
                     time_ns = round((begun - started) * 1e9)
@@ -184,7 +186,8 @@ class Video:
                     for viewer in self._viewers:
                         viewer.put(packets)
                     await asyncio.sleep(begun + MIN_INTERVAL_S - loop.time())
-                await self._changed.wait()
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), KEYFRAME_INTERVAL_S)
 
     def _encode(self, shown: Shown, time_ns: int, *, keyframe: bool) -> list[VideoPacket]:
         picture = self._pictures.picture(shown)

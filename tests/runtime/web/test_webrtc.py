@@ -103,6 +103,18 @@ def test_a_viewer_sees_the_pictures_in_their_size_the_newest_first() -> None:
         until(lambda: served.metric(VIEWERS) == 0)
 
 
+def test_a_picture_that_stays_is_sent_again_for_who_has_lost_it() -> None:
+    async def watch(served: Site) -> None:
+        async with peer(served.port) as watching:
+            await watching.watch()
+            for _ in range(2):
+                assert await _sees(watching, 4, (320, 240)) == 1
+
+    with site() as served:
+        served.write(4, size_wh=(320, 240))
+        asyncio.run(watch(served))
+
+
 def test_a_source_is_encoded_once_for_all_and_not_at_all_for_who_is_not_there_yet() -> None:
     async def watch(served: Site) -> None:
         async with AsyncExitStack() as stack:
