@@ -6,19 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests.conftest import Command
 from tests.export.models import ModelSpec, write_model, write_wide_model
 from tests.test_cli import VIDSEG, vidseg
-from vidseg.cli import main
 from vidseg.export.quantization import QuantizationRequest
 
 
@@ -81,29 +78,6 @@ def test_lint_of_something_else_is_one_line(tmp_path: Path) -> None:
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
         assert "Traceback" not in done.stderr
-
-
-Command: TypeAlias = Callable[..., tuple[object, str]]
-
-
-@pytest.fixture
-def in_process(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> Command:
-    """Runs the command here, in the test's folder, for tests that are many: its exit code and what it says."""
-
-    def run(*arguments: str) -> tuple[object, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["vidseg", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        logged = "".join(f"vidseg: {message}\n" for message in caplog.messages)
-        return ended.value.code, capsys.readouterr().err + logged
-
-    return run
 
 
 LABELLED = ("--calib", "frames/", "--verify-images", "frames/", "--verify-labels", "frames/")
