@@ -195,6 +195,6 @@ class SourceSet:
             worker = self._workers.pop(name, None)
             if worker is not None:
                 self._next_epochs[name] = worker.next_epoch
-        self._heartbeats.removed(name)
-        for frame in self._intake.remove(name):
-            self._books.ledger.drop(frame, "stopped")
+            self._heartbeats.removed(name)
+            for frame in self._intake.remove(name):
+                self._books.ledger.drop(frame, "stopped")
